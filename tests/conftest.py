@@ -1,0 +1,45 @@
+"""What all tests share: one thread, and a small world of two modalities in one space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xmodal_lib.episodes import Episode
+from xmodal_lib.tables import Table, Tables
+
+torch.set_num_threads(1)
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Files for tests that are not part of the project."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the shared test data is not on this machine")
+    return SHARED
+
+
+def world(classes: int = 5, shot: int = 4, d: int = 16, seed: int = 0, noise: float = 0.25, query: int = 12) -> Episode:
+    """An episode whose image and text rows scatter around one direction a class, with a gap between modalities."""
+    rng = torch.Generator().manual_seed(seed)
+    means, gap = torch.randn(classes, d, generator=rng), torch.randn(d, generator=rng)
+
+    def rows(per_class: int, shift: float, first: int) -> Table:
+        y = torch.arange(classes).repeat_interleave(per_class)
+        x = F.normalize(means[y], dim=1) + shift * gap / d**0.5
+        x = x + noise * torch.randn(len(y), d, generator=rng)
+        return Table(x, y, torch.arange(first, first + len(y)))
+
+    names = tuple(f"class {c}" for c in range(classes))
+    support = Tables({"image": rows(shot, 0.3, 0), "text": rows(2, -0.3, 1000)}, names)
+    val = Tables({"image": rows(min(shot, 4), 0.3, 2000)}, names)
+    return Episode(support, val, Tables({"image": rows(query, 0.3, 3000)}, names), seed)
+
+
+@pytest.fixture
+def episode() -> Episode:
+    return world()

@@ -1,0 +1,208 @@
+"""Cross-modal adaptation against slow, obvious references and the identities of the papers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.conftest import world
+from xmodal_lib.methods import AdapterProbe, LinearProbe, NearestMean, PartialFinetuning, TipAdapter, WiseFT, ZeroShot
+from xmodal_lib.methods.adaptation import _shares, representer
+from xmodal_lib.tables import Tables, class_means
+from xmodal_lib.training import batches, generator, warmup_cosine
+
+GRID = {"lr": (1e-2, 1e-3), "weight_decay": (0.0, 0.1), "batch": (4, 8)}
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    return F.normalize(x, dim=1)
+
+
+def test_schedule_is_the_released_one() -> None:
+    b, total = 1e-3, 12_800
+    assert warmup_cosine(0, total, lr=1e-7) == 1e-5
+    assert warmup_cosine(49, total, lr=b) == pytest.approx(b * 49 / 50)
+    assert warmup_cosine(50, total, lr=b) == b
+    assert warmup_cosine(50 + 6400, total, lr=b) == pytest.approx(b / 2)
+    assert warmup_cosine(12_799, total, lr=b) == pytest.approx(3.9e-5 * b, rel=0.02)
+
+
+@pytest.mark.parametrize(("batch", "parts", "sizes"), [(8, 2, [4, 4]), (7, 2, [4, 3]), (8, 3, [4, 2, 2]), (8, 1, [8])])
+def test_batch_is_shared_as_released(batch: int, parts: int, sizes: list[int]) -> None:
+    assert _shares(batch, parts) == sizes
+
+
+def test_batches_are_shuffled_passes_without_their_last_part() -> None:
+    stream = batches(10, 4, torch.Generator().manual_seed(0))
+    passes = [torch.cat([next(stream), next(stream)]) for _ in range(5)]
+    assert all(len(p.unique()) == 8 for p in passes)
+    assert not torch.equal(passes[0], passes[1])
+
+
+def reference(episode, cell: dict, iterations: int, seed: int, scale: float = 100.0) -> torch.Tensor:
+    """One cell, one nn.Linear, torch's own optimiser and autograd: the loop as the paper describes it."""
+    text, image = episode.support["text"], episode.support["image"]
+    head = nn.Linear(text.x.shape[1], len(episode.support.classes), bias=False)
+    with torch.no_grad():
+        head.weight.copy_(unit(class_means(text.x, text.y, len(episode.support.classes))))
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1.0, weight_decay=cell["weight_decay"])
+    half = cell["batch"] // 2
+    streams = [batches(len(t), half, generator(seed, half, i)) for i, t in enumerate((image, text))]
+    for step in range(iterations):
+        optimiser.param_groups[0]["lr"] = warmup_cosine(step, iterations, lr=cell["lr"])
+        i, t = next(streams[0]), next(streams[1])
+        z = unit(torch.cat([image.x[i], text.x[t]]))
+        loss = F.cross_entropy(scale * head(z), torch.cat([image.y[i], text.y[t]]))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return head.weight.detach()
+
+
+@pytest.mark.parametrize(
+    "cell", [{"lr": 1e-2, "weight_decay": 0.1, "batch": 4}, {"lr": 1e-3, "weight_decay": 0.0, "batch": 8}]
+)
+def test_a_cell_equals_the_plain_loop(episode, cell: dict) -> None:
+    fitted = LinearProbe(iterations=120, seed=3, **cell).fit(episode.support)
+    torch.testing.assert_close(fitted.head_, reference(episode, cell, 120, 3), atol=1e-4, rtol=1e-4)
+
+
+def test_cells_trained_at_once_equal_cells_trained_alone(episode) -> None:
+    probe = LinearProbe(iterations=150, lr=1e-2, weight_decay=0.1, batch=4, grid=GRID)
+    together = probe.fit(episode.support, episode.val)
+    alone = probe.fit(episode.support)
+    torch.testing.assert_close(together.without_val().head_, alone.head_, atol=1e-4, rtol=1e-4)
+
+
+def test_selection_keeps_the_first_best_cell_and_iteration(episode) -> None:
+    fitted = LinearProbe(iterations=300, grid=GRID).fit(episode.support, episode.val)
+    table = fitted.cells_
+    assert len(table) == 8
+    first_best = table["val_accuracy"].idxmax()  # the first of the highest
+    assert fitted.cell_ == {k: table.loc[first_best, k] for k in GRID}
+    hits = (fitted.predict(episode.val) == episode.val.labels()).float().mean().item()
+    assert hits == pytest.approx(table.loc[first_best, "val_accuracy"], abs=1e-6)
+    curve = fitted.history_["val_accuracy"]
+    assert fitted.history_["step"][curve.idxmax()] == table.loc[first_best, "iteration"]
+
+
+def test_selection_never_sees_the_query(episode) -> None:
+    """Permuting the query's labels changes no weight: there is no way from it to fit."""
+    fitted = LinearProbe(iterations=100, grid=GRID).fit(episode.support, episode.val)
+    assert not any(torch.is_tensor(v) and v.shape[:1] == (len(episode.query["image"]),) for v in vars(fitted).values())
+
+
+def test_hand_written_gradient_equals_autograd(episode) -> None:
+    probe = LinearProbe()
+    z, y = {"image": unit(episode.support["image"].x)}, episode.support["image"].y
+    heads = [torch.randn(3, 5, 16) * 0.1]
+    loss, (gradient,) = probe._gradients(heads, z, y)
+    slow_loss, (slow,) = AdapterProbe._gradients(probe, heads, z, y)
+    torch.testing.assert_close(loss, slow_loss)
+    torch.testing.assert_close(gradient, slow)
+
+
+def test_wise_ft_at_0_is_zero_shot_and_at_1_the_probe(episode) -> None:
+    probe = LinearProbe(iterations=200, batch=4).fit(episode.support)
+    zero_shot = ZeroShot().fit(episode.support)
+    assert torch.equal(probe.at(0.0).head_, zero_shot.head_)
+    assert torch.equal(probe.at(1.0).head_, probe.head_)
+    by_name = WiseFT(LinearProbe(iterations=200, batch=4), alpha=0.5).fit(episode.support)
+    torch.testing.assert_close(by_name.probe_.head_, (probe.head_ + zero_shot.head_) / 2)
+
+
+def test_wise_ft_of_a_random_start_needs_text(episode) -> None:
+    probe = LinearProbe(modalities=("image",), init="", iterations=20, batch=4).fit(episode.support.only("image"))
+    with pytest.raises(ValueError, match="needs text rows"):
+        probe.at(0.5)
+
+
+def test_zero_shot_by_hand(episode) -> None:
+    text, query = episode.support["text"], episode.query["image"]
+    weights = unit(torch.stack([text.x[text.y == c].mean(0) for c in range(5)]))
+    by_hand = torch.softmax(100 * unit(query.x) @ weights.T, 1)
+    torch.testing.assert_close(ZeroShot().fit(episode.support).proba(episode.query), by_hand)
+
+
+def test_adapter_with_ratio_0_is_the_linear_probe(episode) -> None:
+    cell = {"iterations": 100, "batch": 4, "lr": 1e-3, "weight_decay": 0.0}
+    torch.testing.assert_close(
+        AdapterProbe(ratio=0.0, **cell).fit(episode.support).head_, LinearProbe(**cell).fit(episode.support).head_,
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_partial_finetuning_moves_the_tail_and_keeps_its_statistics(episode) -> None:
+    tail = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16)).eval()
+    fitted = PartialFinetuning(encoders={"image": tail}, iterations=50, batch=4, lr=1e-3).fit(episode.support)
+    assert not torch.equal(fitted.tails_["image"][0].weight, tail[0].weight)
+    assert torch.equal(fitted.tails_["image"][1].running_mean, tail[1].running_mean)
+
+
+def test_partial_finetuning_of_a_frozen_tail_is_the_linear_probe(episode) -> None:
+    """An identity tail has no weights: what is left is the probe at partial finetuning's scale."""
+    cell = {"iterations": 80, "batch": 4, "lr": 1e-3, "weight_decay": 0.01}
+    partial = PartialFinetuning(encoders={"image": nn.Identity()}, **cell).fit(episode.support)
+    probe = LinearProbe(scale=partial.scale, **cell).fit(episode.support)
+    torch.testing.assert_close(partial.head_, probe.head_, atol=1e-4, rtol=1e-4)
+
+
+def test_tip_adapter_by_hand_and_its_search(episode) -> None:
+    tip = TipAdapter(alpha=0.7, beta=3.0).fit(episode.support)
+    z, keys = unit(episode.query["image"].x), unit(episode.support["image"].x)
+    logits = 100 * z @ tip.head_.T
+    for i in range(len(z)):
+        for k, label in enumerate(episode.support["image"].y):
+            logits[i, label] += 0.7 * math.exp(-3.0 * (1 - z[i] @ keys[k]))
+    torch.testing.assert_close(tip.logits(episode.query)["image"], logits, atol=1e-4, rtol=1e-4)
+    grid = {"alpha": (0.1, 1.0, 3.0), "beta": (0.5, 5.0)}
+    found = TipAdapter(grid=grid).fit(episode.support, episode.val)
+    scores = {}
+    for beta in grid["beta"]:
+        for alpha in grid["alpha"]:
+            one = TipAdapter(alpha=alpha, beta=beta).fit(episode.support)
+            scores[alpha, beta] = (one.predict(episode.val) == episode.val.labels()).sum().item()
+    assert scores[found.alpha_, found.beta_] == max(scores.values())
+
+
+def test_three_modalities_share_one_head() -> None:
+    episode = world()
+    speech = replace(episode.support["image"], pair=episode.support["image"].pair + 9000)
+    support = replace(episode.support, rows={**episode.support.rows, "speech": speech})
+    probe = LinearProbe(modalities=("image", "text", "speech"), iterations=60, batch=8).fit(support)
+    assert (probe.predict(episode.query) == episode.query.labels()).float().mean() > 0.5
+
+
+def test_nearest_mean_is_scikit_learns_on_unit_rows(episode) -> None:
+    from sklearn.neighbors import NearestCentroid
+
+    x, y = unit(episode.support["image"].x), episode.support["image"].y
+    ours = NearestMean().fit(episode.support)
+    centroids = NearestCentroid().fit(x.numpy(), y.numpy()).centroids_
+    torch.testing.assert_close(ours.head_, unit(torch.tensor(centroids)).float(), atol=1e-5, rtol=1e-5)
+
+
+def test_representer_recovers_a_known_mix(episode) -> None:
+    """Weights built from text rows only are explained by text only."""
+    rows = {m: replace(t, x=unit(t.x)) for m, t in episode.support.rows.items()}
+    few = {m: t[:3] for m, t in rows.items()}
+    head = (torch.randn(5, 3) @ few["text"].x).double()
+    shares = representer(head, None, few, ridge=1e-9)
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(1)
+    assert (shares["text"] > 0.999).all()
+
+
+def test_too_few_rows_for_any_batch_is_one_clear_line(episode) -> None:
+    few = Tables({"image": episode.support["image"][::4]}, episode.support.classes)  # 5 rows
+    with pytest.raises(ValueError, match=r"no batch size of \[8\] fits 5 image rows"):
+        LinearProbe(modalities=("image",), init="").fit(few)
+
+
+def test_divergence_names_the_step(episode) -> None:
+    with pytest.raises(FloatingPointError, match=r"LinearProbe: the loss is \S+ at step"):
+        LinearProbe(iterations=400, batch=4, lr=1e38, init="").fit(episode.support)

@@ -1,0 +1,18 @@
+"""All methods by name. A plain dict: look one up, or import the class."""
+
+from xmodal_lib.methods.adaptation import AdapterProbe, LinearProbe, NearestMean, PartialFinetuning, WiseFT, ZeroShot
+from xmodal_lib.methods.cache import TipAdapter, TipAdapterF
+from xmodal_lib.methods.method import Method, NotFitted
+
+METHODS: dict[str, type[Method]] = {
+    "zero-shot": ZeroShot,
+    "nearest mean": NearestMean,
+    "linear probe": LinearProbe,
+    "WiSE-FT": WiseFT,
+    "adapter": AdapterProbe,
+    "partial finetuning": PartialFinetuning,
+    "Tip-Adapter": TipAdapter,
+    "Tip-Adapter-F": TipAdapterF,
+}
+
+__all__ = ["METHODS", "Method", "NotFitted", *(m.__name__ for m in METHODS.values())]

@@ -1,0 +1,468 @@
+"""Cross-modal adaptation: one classifier, trained on the rows of several modalities in one space.
+
+Source: Lin et al., "Multimodality Helps Unimodality", CVPR 2023 (arXiv 2301.06267), and its released code.
+With z = unit(f_m(x)) (d,) the embedding of a row of any modality m, W (C, d) the head and s the scale,
+
+    logits = s W z                                      the same head for every modality
+    L(W)   = mean CE over a batch that is half image rows, half text rows
+
+so that a class name is one more shot. W starts from the text rows (`init="text"`) or at random (`init=""`); a gradient
+step adds multiples of z to W, so each class weight ends as its start plus a mix of text and image rows.
+
+| here | paper or release |
+|---|---|
+| ZeroShot | zero-shot CLIP |
+| LinearProbe(modalities=("image",), init="") | linear probing |
+| LinearProbe(modalities=("image",)) then `.at(0.5)` | WiSE-FT |
+| LinearProbe() | cross-modal linear probing; `.at(0.5)`: cross-modal WiSE-FT |
+| AdapterProbe() | cross-modal adapter (CLIP-Adapter's head) |
+| PartialFinetuning() | cross-modal partial finetuning |
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xmodal_lib.methods.method import Method
+from xmodal_lib.tables import Table, Tables, class_means
+from xmodal_lib.training import batches, cells, check_finite, generator, warmup_cosine
+
+Rows = dict[str, Tensor]  # modality -> (n_m, ...)
+LINEAR_GRID = {"lr": (1e-3, 1e-4), "weight_decay": (0.0, 0.01, 1e-4), "batch": (8, 32)}
+ADAPTER_GRID = {"lr": (1e-4, 1e-5, 1e-6, 1e-7), "weight_decay": (0.0, 1e-3, 1e-5), "batch": (8,)}
+PARTIAL_GRID = {"lr": (1e-5, 1e-6, 1e-7), "weight_decay": (0.0, 1e-3, 1e-5), "batch": (8,)}
+
+
+@dataclass
+class CosineMethod(Method):
+    """Methods that score a row by `scale * head_ @ embedding`; they differ in how head_ (C, d) comes about."""
+
+    encoders: Mapping[str, nn.Module] = field(default_factory=dict)  # a modality without one: rows are features
+    scale: float = 100.0  # multiplies the cosine; CLIP's value
+
+    head_: Tensor = field(init=False, repr=False, compare=False)  # (C, d)
+
+    def embed(self, query: Tables) -> Rows:
+        self._check_fitted()
+        return {m: self._embed_rows(m, t.x) for m, t in query.rows.items()}
+
+    def logits(self, query: Tables) -> Rows:
+        return {m: self.scale * z @ self.head_.T for m, z in self.embed(query).items()}
+
+    @torch.no_grad()
+    def _embed_rows(self, modality: str, x: Tensor) -> Tensor:
+        """Unit rows (n, d) of raw rows (n, ...), 256 at a time."""
+        encoder = self._encoder(modality)
+        return F.normalize(torch.cat([encoder(part) for part in x.split(256)]), dim=1)
+
+    def _encoder(self, modality: str) -> nn.Module:
+        return self.encoders[modality].eval() if modality in self.encoders else nn.Identity()
+
+    def _of(self, support: Tables, modality: str) -> Table:
+        if modality not in support.rows or not len(support[modality]):
+            raise ValueError(
+                f"{type(self).__name__} learns from {modality!r}, but the support holds "
+                f"{', '.join(support.modalities) or 'nothing'}; give rows of it, or set the fields that name it"
+            )
+        table = support[modality]
+        if table.x.is_floating_point() and not table.x.isfinite().all():
+            raise FloatingPointError(
+                f"support: {modality} row {int((~table.x.isfinite()).nonzero()[0, 0])} is not finite"
+            )
+        return table
+
+    def _prototypes(self, support: Tables, modality: str) -> Tensor:
+        """Class means of one modality's features, then unit: (C, d).
+
+        Differs: CLIP and CoOp make each prompt's feature unit before the mean; the release averages as here.
+        """
+        table = self._of(support, modality)
+        missing = set(range(len(support.classes))) - set(table.y.tolist())
+        if missing:
+            raise ValueError(f"class {support.classes[min(missing)]!r} has no {modality} row; each class needs one")
+        with torch.no_grad():
+            return F.normalize(class_means(self._encoder(modality)(table.x), table.y, len(support.classes)), dim=1)
+
+
+@dataclass
+class ZeroShot(CosineMethod):
+    """The class prompts are the classifier: no image is learnt from."""
+
+    source: str = "text"  # modality of the prompts
+
+    def _fit(self, support: Tables, val: Tables | None) -> None:
+        self.head_ = self._prototypes(support, self.source)
+
+
+@dataclass
+class NearestMean(CosineMethod):
+    """The mean embedding of each class is its weight: prototypes, with no training."""
+
+    modalities: tuple[str, ...] = ("image",)  # pooled row by row; more than one makes it cross-modal
+
+    def _fit(self, support: Tables, val: Tables | None) -> None:
+        tables = [self._of(support, m) for m in self.modalities]
+        z = torch.cat([self._embed_rows(m, t.x) for m, t in zip(self.modalities, tables, strict=True)])
+        y = torch.cat([t.y for t in tables])
+        _check_classes(y, support.classes, self.modalities)
+        self.head_ = F.normalize(class_means(z, y, len(support.classes)), dim=1)
+
+
+@dataclass
+class LinearProbe(CosineMethod):
+    """A linear head on unit features, trained on the pooled rows of `modalities` (Lin et al., section 3).
+
+    With `val`, every cell of `grid` is trained at once, validated every 100 iterations, and the cell and the
+    iteration with the best validation accuracy are kept (the first one wins ties). Without `val` the cell of the
+    fields lr, weight_decay, batch is trained and its last iterate kept.
+
+    Differs: all cells of a batch size see the same batches; the release reseeds by process, not by cell.
+
+    Raises:
+        ValueError: a modality or a class has no rows, or no batch size fits them.
+        FloatingPointError: a row or the loss is not finite.
+    """
+
+    modalities: tuple[str, ...] = ("image", "text")  # a batch holds equal parts of them, the first one any rest
+    init: str = "text"  # modality whose class means start the head; "" for a random start
+    iterations: int = 12_800
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 8
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(LINEAR_GRID))
+    every: int = 100  # iterations between validations
+
+    def _fit(self, support: Tables, val: Tables | None) -> None:
+        tables = {m: self._of(support, m) for m in self.modalities}
+        _check_classes(torch.cat([t.y for t in tables.values()]), support.classes, self.modalities)
+        x, y = {m: self._rows(m, t.x) for m, t in tables.items()}, {m: t.y for m, t in tables.items()}
+        self.zeroshot_ = self._prototypes(support, "text") if "text" in support.rows else None
+        start = self._start(self._first_head(support, x))
+        held = None
+        if val is not None:
+            held = {m: self._rows(m, t.x) for m, t in val.rows.items()}, torch.cat([t.y for t in val.rows.values()])
+
+        own: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "batch": self.batch}
+        options = cells(self.grid) if val is not None else [own]
+        trained: dict[int, dict[str, Any]] = {}
+        for group in self._groups(options):
+            sizes = _shares(options[group[0]]["batch"], len(x))
+            if all(size < len(rows) or size == 0 for size, rows in zip(sizes, x.values(), strict=True)):
+                results = self._train([options[g] for g in group], start, x, y, sizes, held)
+                trained.update(zip(group, results, strict=True))
+        if not trained:
+            rows = ", ".join(f"{len(r)} {m} rows" for m, r in x.items())
+            raise ValueError(f"no batch size of {sorted({c['batch'] for c in options})} fits {rows}: a batch must take "
+                             "fewer rows of each modality than there are; set `batch` or `grid`")  # fmt: skip
+        best = max(trained, key=lambda g: (trained[g]["val_accuracy"], -g))
+        self.cell_, self.history_ = options[best], trained[best]["history"]
+        self.cells_ = pd.DataFrame(
+            [{**options[g], "val_accuracy": r["val_accuracy"], "iteration": r["iteration"]} for g, r in trained.items()]
+        )
+        self._keep(trained[best]["best"])
+        self.last_ = next((r["last"] for g, r in trained.items() if options[g] == own), None)
+
+    def at(self, alpha: float) -> Self:
+        """WiSE-FT: the head alpha * trained + (1 - alpha) * zero-shot, as a fitted copy. alpha 1 is the probe itself.
+
+        Source: Wortsman et al., CVPR 2022; Lin et al. use alpha 0.5 at every shot.
+        Differs: interpolates the head only, as Lin et al. do; WiSE-FT interpolates every weight.
+        """
+        self._check_fitted()
+        if self.zeroshot_ is None:
+            raise ValueError("WiSE-FT needs text rows in the support: they are the zero-shot head")
+        mixed = copy.copy(self)
+        mixed.head_ = alpha * self.head_ + (1 - alpha) * self.zeroshot_
+        return mixed
+
+    def without_val(self) -> Self:
+        """What `fit(support, None)` gives, taken from a fit that trained the same cell among others.
+
+        The cells are independent, so the last iterate of the cell of the fields has seen no validation row.
+        """
+        self._check_fitted()
+        if self.last_ is None:
+            raise ValueError(
+                "the cell of the fields lr, weight_decay, batch is not in `grid`; fit(support, None) instead"
+            )
+        last = copy.copy(self)
+        last._keep(self.last_)
+        return last
+
+    # -- what the adapter and partial finetuning do otherwise ------------------------------------------------
+
+    def _rows(self, modality: str, x: Tensor) -> Tensor:
+        """Rows as the training loop sees them."""
+        return self._embed_rows(modality, x)
+
+    def _groups(self, options: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """Cells that train at once: those of one batch size."""
+        sizes = dict.fromkeys(c["batch"] for c in options)
+        return [[g for g, c in enumerate(options) if c["batch"] == size] for size in sizes]
+
+    def _start(self, head: Tensor) -> list[Tensor]:
+        """First value of each parameter, the head (C, d) first."""
+        return [head]
+
+    def _scores(self, params: Sequence[Tensor], x: Rows) -> Tensor:
+        """Logits (n, G, C) of rows {m: (n_m, d)}, parameters stacked over G cells."""
+        head = params[0]  # (G, C, d)
+        z = torch.cat(list(x.values()))
+        return (self.scale * z @ head.flatten(0, 1).T).unflatten(1, head.shape[:2])
+
+    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Mean cross-entropy (G,) and its gradient for each parameter, written out: dL/dW = s/b (p - onehot)' z."""
+        z, rows = torch.cat(list(x.values())), torch.arange(len(y))
+        p = self._scores(params, {"": z}).softmax(2)  # (b, G, C)
+        loss = -p[rows, :, y].detach().log().mean(0)
+        p[rows, :, y] -= 1
+        return loss, [(p.flatten(1).T @ z).mul_(self.scale / len(y)).view_as(params[0])]
+
+    def _keep(self, params: Sequence[Tensor]) -> None:
+        self.head_ = params[0]
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def _first_head(self, support: Tables, x: Rows) -> Tensor:
+        if self.init:
+            return self._prototypes(support, self.init)
+        d = self._embed_rows(self.modalities[0], support[self.modalities[0]].x[:1]).shape[1]
+        bound = d**-0.5  # as nn.Linear starts
+        return torch.empty(len(support.classes), d).uniform_(-bound, bound, generator=generator(self.seed))
+
+    def _train(
+        self, group: Sequence[Mapping[str, Any]], start: Sequence[Tensor], x: Rows, y: Rows, sizes: Sequence[int],
+        held: tuple[Rows, Tensor] | None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Train the cells of a group side by side on the same batches; one result a cell."""
+        params = [p.expand(len(group), *p.shape).clone() for p in start]
+        grads = [torch.zeros_like(p) for p in params]
+        optimiser = _stacked_adamw(params, grads, [cell["weight_decay"] for cell in group])
+        best, score = [p.clone() for p in params], torch.full((len(group),), -1.0)
+        iteration, history = torch.zeros(len(group), dtype=torch.int64), []
+        stream = _mixed_batches(x, y, sizes, self.seed)
+        for step in range(self.iterations):
+            for g, cell in enumerate(group):
+                optimiser.param_groups[g]["lr"] = warmup_cosine(step, self.iterations, lr=cell["lr"])
+            loss, new = self._gradients(params, *next(stream))
+            for buffer, value in zip(grads, new, strict=True):
+                buffer.copy_(value)
+            optimiser.step()
+            if step % self.every == 0:
+                check_finite(loss.sum().item(), step, type(self).__name__)
+                accuracy = torch.full((len(group),), float("nan"))
+                if held is not None:
+                    with torch.no_grad():
+                        hits = self._scores(params, held[0]).argmax(2) == held[1].unsqueeze(1)  # (n, G)
+                    accuracy = hits.float().mean(0)
+                    better = accuracy > score
+                    score, iteration = torch.where(better, accuracy, score), iteration.masked_fill(better, step)
+                    for kept, p in zip(best, params, strict=True):
+                        kept[better] = p[better]
+                history.append((step, loss, accuracy))
+        check_finite(sum(p.sum().item() for p in params), self.iterations, type(self).__name__)
+        if held is None:
+            best, iteration = params, torch.full_like(iteration, self.iterations)
+        return [
+            {
+                "val_accuracy": score[g].item() if held is not None else float("nan"),
+                "iteration": int(iteration[g]),
+                "best": [p[g].clone() for p in best],
+                "last": [p[g].clone() for p in params],
+                "history": pd.DataFrame(
+                    [{"step": s, "loss": z[g].item(), "val_accuracy": a[g].item()} for s, z, a in history]
+                ),
+            }
+            for g in range(len(group))
+        ]
+
+
+@dataclass
+class AdapterProbe(LinearProbe):
+    """CLIP-Adapter's bottleneck before the linear head, both trained: z' = ratio MLP(z) + (1 - ratio) z.
+
+    MLP: d -> d/4 -> ReLU -> d -> ReLU, no biases; z' is not made unit again. Source: Gao et al., IJCV 2023; Lin et al.
+    train it on both modalities. At step 0 it is not zero-shot, as the MLP starts at random.
+    """
+
+    ratio: float = 0.2
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(ADAPTER_GRID))
+
+    def embed(self, query: Tables) -> Rows:
+        rows = super().embed(query)
+        return {m: _bottleneck(z, self.down_, self.up_, self.ratio) for m, z in rows.items()}
+
+    def _start(self, head: Tensor) -> list[Tensor]:
+        d, rng = head.shape[1], generator(self.seed, 1)
+        down = torch.empty(d // 4, d).uniform_(-(d**-0.5), d**-0.5, generator=rng)
+        up = torch.empty(d, d // 4).uniform_(-((d // 4) ** -0.5), (d // 4) ** -0.5, generator=rng)
+        return [head, down, up]
+
+    def _scores(self, params: Sequence[Tensor], x: Rows) -> Tensor:
+        head, down, up = params  # (G, C, d), (G, d/4, d), (G, d, d/4)
+        z = _bottleneck(torch.cat(list(x.values())), down, up, self.ratio)  # (G, n, d)
+        return (self.scale * z @ head.mT).transpose(0, 1)
+
+    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        leaves = [p.detach().requires_grad_() for p in params]
+        loss = _cell_losses(self._scores(leaves, x), y)
+        return loss.detach(), list(torch.autograd.grad(loss.sum(), leaves))
+
+    def _keep(self, params: Sequence[Tensor]) -> None:
+        self.head_, self.down_, self.up_ = params
+
+
+@dataclass
+class PartialFinetuning(LinearProbe):
+    """The head and the last layers of an encoder, trained together; the trunk below is frozen and run once.
+
+    `encoders[m]` of each modality in `tuned` is the tail: it takes the trunk's output (n, ...) to features (n, d).
+    Source: Lin et al. (RN50: the attention pool; ViT: the last block), scale exp(4.0).
+    Differs: BatchNorm layers of the tail keep their statistics (eval mode), and cells train one after another.
+    """
+
+    scale: float = 54.598  # exp(4.0)
+    tuned: tuple[str, ...] = ("image",)
+    lr: float = 1e-5
+    weight_decay: float = 0.0
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(PARTIAL_GRID))
+
+    def _fit(self, support: Tables, val: Tables | None) -> None:
+        missing = [m for m in self.tuned if m not in self.encoders]
+        if missing:
+            raise ValueError(
+                f"PartialFinetuning tunes {missing[0]!r}; give its tail as encoders={{{missing[0]!r}: tail}}"
+            )
+        self.tails_: dict[str, nn.Module] = {}  # until trained, the encoders given are the tails
+        super()._fit(support, val)
+
+    def _encoder(self, modality: str) -> nn.Module:
+        return self.tails_[modality].eval() if modality in getattr(self, "tails_", {}) else super()._encoder(modality)
+
+    def _rows(self, modality: str, x: Tensor) -> Tensor:
+        return x if modality in self.tuned else super()._rows(modality, x)
+
+    def _groups(self, options: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        return [[g] for g in range(len(options))]
+
+    def _start(self, head: Tensor) -> list[Tensor]:
+        return [head, *(p.detach() for m in self.tuned for p in self.encoders[m].parameters())]
+
+    def _scores(self, params: Sequence[Tensor], x: Rows) -> Tensor:
+        head, weights = params[0][0], iter(p[0] for p in params[1:])
+        z = {m: rows for m, rows in x.items() if m not in self.tuned}
+        for m in self.tuned:
+            tail = self.encoders[m].eval()
+            own = {name: next(weights) for name, _ in tail.named_parameters()}
+            if m in x:
+                parts = [torch.func.functional_call(tail, own, (part,)) for part in x[m].split(256)]
+                z[m] = F.normalize(torch.cat(parts), dim=1)
+        return (self.scale * torch.cat([z[m] for m in x]) @ head.T).unsqueeze(1)  # (n, 1, C)
+
+    _gradients = AdapterProbe._gradients
+
+    def _keep(self, params: Sequence[Tensor]) -> None:
+        self.head_, weights = params[0], iter(params[1:])
+        self.tails_ = {m: copy.deepcopy(self.encoders[m]) for m in self.tuned}
+        with torch.no_grad():
+            for tail in self.tails_.values():
+                for p in tail.parameters():
+                    p.copy_(next(weights))
+
+
+@dataclass
+class WiseFT(Method):
+    """WiSE-FT as a method of its own: `probe`, fitted, then mixed with the zero-shot head at `alpha`."""
+
+    probe: LinearProbe = field(default_factory=LinearProbe)
+    alpha: float = 0.5  # weight of the trained head; 0 is zero-shot, 1 the probe
+
+    def _fit(self, support: Tables, val: Tables | None) -> None:
+        self.probe.seed = self.seed
+        self.probe_ = self.probe.fit(support, val).at(self.alpha)
+
+    def embed(self, query: Tables) -> Rows:
+        self._check_fitted()
+        return self.probe_.embed(query)
+
+    def logits(self, query: Tables) -> Rows:
+        self._check_fitted()
+        return self.probe_.logits(query)
+
+
+def representer(head: Tensor, start: Tensor | None, rows: Mapping[str, Table], ridge: float = 1e-3) -> pd.DataFrame:
+    """How much of each learnt class weight comes from which modality's rows: shares that sum to 1, one line a class.
+
+    head (C, d) trained, start (C, d) its initial value or None for a random one, rows {modality: unit support rows}.
+    Writes W_c as sum_m sum_i a_mi z_mi + rest by ridge regression over all rows; a share is the squared norm of a part
+    over the sum of the squared norms of all parts. `rest` is what the rows do not explain. If `start` is given, its
+    own share is shown and the rows explain the change from it only.
+
+    Source: Lin et al., section 3 (with gradient descent W stays in the span of the rows; Adam leaves it a little).
+    """
+    moved = head if start is None else head - start
+    z = torch.cat([t.x for t in rows.values()]).double()  # (n, d)
+    gram = z @ z.T + ridge * torch.eye(len(z), dtype=torch.float64)
+    weight = torch.linalg.solve(gram, z @ moved.double().T)  # (n, C)
+    parts, first = {}, 0
+    for m, table in rows.items():
+        own = slice(first, first + len(table))
+        parts[m] = (weight[own].T @ z[own]).square().sum(1)  # (C,)
+        first += len(table)
+    parts["rest"] = (moved.double() - weight.T @ z).square().sum(1)
+    if start is not None:
+        parts["start"] = start.double().square().sum(1)
+    total = torch.stack(list(parts.values())).sum(0)
+    return pd.DataFrame({name: (part / total).numpy() for name, part in parts.items()})
+
+
+def _shares(batch: int, parts: int) -> list[int]:
+    """Rows of each modality in a batch: equal parts, the rest to the first."""
+    return [batch - (parts - 1) * (batch // parts), *[batch // parts] * (parts - 1)]
+
+
+def _mixed_batches(x: Rows, y: Rows, sizes: Sequence[int], seed: int) -> Iterator[tuple[Rows, Tensor]]:
+    """Batches with `sizes[i]` rows of modality i, each modality shuffled and restarted by itself."""
+    used = {m: size for m, size in zip(x, sizes, strict=True) if size}
+    streams = {m: batches(len(x[m]), size, generator(seed, size, i)) for i, (m, size) in enumerate(used.items())}
+    while True:
+        pick = {m: next(stream) for m, stream in streams.items()}
+        yield {m: x[m][rows] for m, rows in pick.items()}, torch.cat([y[m][rows] for m, rows in pick.items()])
+
+
+def _stacked_adamw(params: Sequence[Tensor], grads: Sequence[Tensor], decay: Sequence[float]) -> torch.optim.AdamW:
+    """One AdamW group a cell, over views of parameters and gradients that stack the cells: p (G, ...)."""
+    groups = []
+    for g, weight_decay in enumerate(decay):
+        views = [p[g] for p in params]
+        for view, grad in zip(views, grads, strict=True):
+            view.grad = grad[g]
+        groups.append({"params": views, "weight_decay": weight_decay})
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def _bottleneck(z: Tensor, down: Tensor, up: Tensor, ratio: float) -> Tensor:
+    """ratio * relu(relu(z down') up') + (1 - ratio) * z; leading axes of the weights are cells."""
+    return ratio * torch.relu(torch.relu(z @ down.mT) @ up.mT) + (1 - ratio) * z
+
+
+def _cell_losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of each cell: (n, G, C), (n,) -> (G,)."""
+    n, g, c = logits.shape
+    return F.cross_entropy(logits.reshape(n * g, c), y.repeat_interleave(g), reduction="none").view(n, g).mean(0)
+
+
+def _check_classes(y: Tensor, classes: Sequence[str], modalities: Sequence[str]) -> None:
+    missing = set(range(len(classes))) - set(y.tolist())
+    if missing:
+        raise ValueError(f"class {classes[min(missing)]!r} has no row of {' or '.join(modalities)} in the support")

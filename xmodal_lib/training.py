@@ -1,0 +1,80 @@
+"""The only optimisation helpers: seeds, batches, the schedule, grid search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from xmodal_lib.methods.method import Method
+    from xmodal_lib.tables import Tables
+
+
+def generator(seed: int, *salt: int) -> torch.Generator:
+    """A stream of its own for each (seed, *salt), on the CPU."""
+    mixed = seed
+    for s in salt:
+        mixed = (mixed * 1_000_003 + s + 1) % (2**63)
+    return torch.Generator().manual_seed(mixed)
+
+
+def batches(n: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers (size,) of batches without end: shuffled passes, each without its incomplete last batch.
+
+    Raises:
+        ValueError: the batch is larger than the number of rows.
+    """
+    if not 1 <= size <= n:
+        raise ValueError(f"a batch of {size} rows cannot be drawn from {n}")
+    while True:
+        yield from torch.randperm(n, generator=rng)[: n - n % size].view(-1, size)
+
+
+def warmup_cosine(step: int, total: int, *, lr: float, warmup: int = 50, first: float = 1e-5) -> float:
+    """Learning rate of a step: `first` at step 0, linear to `lr` over `warmup` steps, then a cosine over `total`.
+
+    Source: Lin et al., CVPR 2023, released schedule (step 0 is `first` whatever `lr` is).
+    """
+    if step == 0:
+        return first
+    if step < warmup:
+        return lr * (step / warmup)
+    return lr * (0.5 * (1 + math.cos(math.pi * (step - warmup) / total)))
+
+
+def check_finite(loss: float, step: int, what: str) -> None:
+    """Raises FloatingPointError that names the step and the value."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"{what}: the loss is {loss} at step {step}; lower the learning rate or check the rows"
+        )
+
+
+def cells(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of a grid, the last name varying fastest.
+
+    >>> cells({"lr": (0.1, 0.2), "batch": (8,)})
+    [{'lr': 0.1, 'batch': 8}, {'lr': 0.2, 'batch': 8}]
+    """
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def accuracy(method: Method, labelled: Tables) -> float:
+    """Share of items that a fitted method classifies rightly."""
+    return (method.predict(labelled) == labelled.labels()).double().mean().item()
+
+
+def search(method: Method, grid: Mapping[str, Sequence[Any]], support: Tables, val: Tables) -> Method:
+    """The fitted method of the cell that is best on `val`; the first one wins ties.
+
+    Any method will do; those that train all cells at once (the linear ones) have a `grid` field of their own.
+    """
+    fitted = [replace(method, **cell).fit(support, val) for cell in cells(grid)]
+    scores = [accuracy(m, val) for m in fitted]
+    return fitted[scores.index(max(scores))]
