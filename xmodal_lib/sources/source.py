@@ -12,7 +12,7 @@ import torch
 from xmodal_lib.tables import Tables
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Source:
     """A data set, opened lazily.
 
@@ -27,16 +27,25 @@ class Source:
     digest: str  # of all content; keys the feature cache
     licence: str
 
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {self.tables})"
+
     def column(self, modality: str, name: str) -> list:
         """Column `name` of `info[modality]`, for the rows of `tables[modality]`, in table order."""
         return self.info[modality][name].iloc[self.tables[modality].x.tolist()].tolist()
 
+    def by_item(self, modality: str, name: str) -> dict[int, Any]:
+        """{item id: value of column `name`} for the items that have a row of this modality."""
+        return dict(zip(self.tables[modality].pair.tolist(), self.column(modality, name), strict=True))
+
     def where(self, modality: str, **values: Any) -> torch.Tensor:
         """Item ids (sorted, each once) of the rows whose columns have these values (or one of a list of values)."""
-        frame, keep = self.info[modality].iloc[self.tables[modality].x.tolist()], True
+        frame = self.info[modality].iloc[self.tables[modality].x.tolist()]
+        keep = torch.ones(len(frame), dtype=torch.bool)
         for name, value in values.items():
-            keep = keep & frame[name].isin(value if isinstance(value, list | tuple | set) else [value])
-        return self.tables[modality].pair[torch.tensor(keep.to_numpy())].unique()
+            allowed = value if isinstance(value, list | tuple | set | frozenset) else [value]
+            keep &= torch.tensor(frame[name].isin(allowed).to_numpy())
+        return self.tables[modality].pair[keep].unique()
 
     def summary(self) -> pd.DataFrame:
         """One line a modality: rows, items and classes that have any."""

@@ -1,0 +1,308 @@
+"""Bring your own data: a CSV that lists it, or a folder of pictures for each class.
+
+    image,text,audio,label,split,item
+    img/rex.jpg,"a dog on grass",,dog,train,rex
+    ,,wav/bark.wav,dog,train,
+    img/tom.png,,wav/tom.flac,cat,test,tom
+
+Any of image, text and audio may be empty or have no column. Paths are relative to the CSV's folder and stay inside
+it. Rows with one `item` show the same item; without an item, a line is an item of its own. `split` is free text
+(train, val, test, base, ...), kept as a column of `info`. Everything is read and checked before anything starts.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+import torchaudio
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from xmodal_lib.sources.source import Source
+from xmodal_lib.tables import Table, Tables
+
+MODALITIES = ("image", "text", "audio")
+COLUMNS = (*MODALITIES, "label", "split", "item")
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "base", "novel", "support", "query")
+RATE = 16_000  # samples a second of every opened waveform
+MANY = 500  # files, from which on a progress bar is shown
+LICENCE = "your own data: its licence is yours to state"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a manifest, or one file of a folder tree."""
+
+    where: str  # "line 3" or the file, for messages
+    cells: dict[str, str]  # column -> text, every column present
+    item: str  # equal for the lines that show one item
+
+
+def read(path: str | Path) -> Source:
+    """The data that a CSV lists: `image`, `text` and `audio` are opened as RGB picture, string and 16 kHz waveform.
+
+    Raises:
+        FileNotFoundError: the CSV or a file that it names is missing.
+        ValueError: anything else that is wrong, with line and column, and what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; give the CSV that lists your data")
+    try:
+        lines = _lines(_decoded(path.read_bytes()))
+        _check_items(lines)
+        return _source(path.stem, path.parent, lines)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path.name}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def folders(root: str | Path) -> Source:
+    """Pictures in a folder a class, `root/class/**`, or with splits, `root/train/class/**`, `root/test/class/**`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no class folder in it.
+        ValueError: a class has no picture, or a picture cannot be read.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder; give the one that holds a folder of pictures a class")
+    inside = _subfolders(root)
+    split = bool(inside) and all(folder.name.lower() in SPLITS for folder in inside)
+    classes = [(f.name, c) for f in inside for c in _subfolders(f)] if split else [("", c) for c in inside]
+    if not classes:
+        raise FileNotFoundError(f"{root} holds no class folders; put the pictures into {root.name}/CLASS/")
+    lines = []
+    for name, folder in classes:
+        files = sorted(f.relative_to(root).as_posix() for f in folder.rglob("*") if _is_picture(f))
+        if not files:
+            raise ValueError(f"class folder {folder.relative_to(root)} holds no picture; fill it or remove it")
+        rest = dict.fromkeys(COLUMNS, "") | {"label": folder.name, "split": name}
+        lines += [Line(file, rest | {"image": file}, file) for file in files]
+    return _source(root.resolve().name, root, lines)
+
+
+def found(source: Source) -> str:
+    """What a source of this module holds, in a few sentences."""
+    table = {m: source.tables[m] for m in source.tables.modalities}
+    y = source.tables.labels()
+    count = torch.bincount(y, minlength=len(source.tables.classes))
+    least = int(count.argmin())
+    frame = pd.concat([source.info[m][["item", "split"]] for m in table]).drop_duplicates()
+    splits = Counter(frame["split"].replace("", "(none)"))
+    return (
+        f"{source.name}: {len(y)} items of {len(count)} classes; rows: "
+        + ", ".join(f"{m} {len(t)}" for m, t in table.items())
+        + f". Splits: {', '.join(f'{name} {n}' for name, n in splits.items())} items."
+        + f" Smallest class: {source.tables.classes[least]!r} with {int(count[least])}."
+    )
+
+
+def _decoded(raw: bytes) -> str:
+    """The text of a CSV in UTF-8, with or without a byte-order mark, or in UTF-16 with one (as Excel writes it)."""
+    utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line} is not UTF-8 text; save the file as CSV UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a zero byte; this is no text CSV")
+    return text
+
+
+def _lines(text: str) -> list[Line]:
+    """The filled lines of a CSV with a known header."""
+    first = text.split("\n", 1)[0]
+    delimiter = next((d for d in ",;\t" if d in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines: list[Line] = []
+    header: list[str] = []
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                continue
+            if not header:
+                header = _header(cells)
+            elif len(cells) != len(header):
+                raise ValueError(
+                    f"line {reader.line_num} has {len(cells)} cells and the header {len(header)}; "
+                    "put a cell that holds a comma in double quotes"
+                )
+            else:
+                row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
+                lines.append(_line(reader.line_num, row))
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} is no CSV ({error}); check its quotes") from None
+    if not lines:
+        raise ValueError(f"there are no rows; needed: a header of {','.join(COLUMNS)} and a line for each row")
+    return lines
+
+
+def _header(cells: Sequence[str]) -> list[str]:
+    names = [cell.lower() for cell in cells]
+    for name in names:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(COLUMNS)}"
+            raise ValueError(f"line 1 has an unknown column {name[:40]!r}; {hint}")
+        if names.count(name) > 1:
+            raise ValueError(f"line 1 names column {name!r} twice; keep one")
+    if "label" not in names:
+        raise ValueError("line 1 has no column 'label'; every row needs the name of its class")
+    if not set(names) & set(MODALITIES):
+        raise ValueError(f"line 1 has none of the columns {', '.join(MODALITIES)}; at least one is needed")
+    return names
+
+
+def _line(number: int, row: dict[str, str]) -> Line:
+    if not row["label"]:
+        raise ValueError(f"line {number}, column label: empty; write the name of the class or remove the line")
+    if not any(row[m] for m in MODALITIES):
+        raise ValueError(f"line {number} has no {', '.join(MODALITIES)}; fill one or remove the line")
+    for column in ("image", "audio"):
+        path = PurePosixPath(row[column])
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"line {number}, column {column}: {row[column]!r} leaves the CSV's folder; "
+                "write paths relative to it, and put the CSV above all its files"
+            )
+    return Line(f"line {number}", row, f"item {row['item']}" if row["item"] else f"line {number}")
+
+
+def _check_items(lines: Sequence[Line]) -> None:
+    """One item has one label and one split, and one file lies in one split."""
+    seen: dict[tuple[str, str, str], Line] = {}
+    for line in lines:
+        of_item = [(line.item, column) for column in ("label", "split") if line.cells["item"]]
+        of_file = [(line.cells[m], "split") for m in ("image", "audio") if line.cells[m]]
+        for kind, keys in (("item", of_item), ("file", of_file)):
+            for name, column in keys:
+                first = seen.setdefault((kind, name, column), line)
+                if (a := first.cells[column]) != (b := line.cells[column]):
+                    shown = line.cells["item"] if kind == "item" else name
+                    raise ValueError(
+                        f"{line.where}, column {column}: {kind} {shown!r} has {b!r} here and {a!r} on {first.where}; "
+                        f"one {kind} has one {column}"
+                    )
+
+
+def _source(name: str, root: Path, lines: Sequence[Line]) -> Source:
+    classes = tuple(sorted({line.cells["label"] for line in lines}))
+    items = {item: i for i, item in enumerate(dict.fromkeys(line.item for line in lines))}
+    sha = hashlib.sha256(b"manifest 1")
+    rows, info, doors = {}, {}, {}
+    for modality in MODALITIES:
+        first: dict[tuple[str, str], Line] = {}
+        for line in lines:  # an item's picture may stand on several lines, once for each caption: it is one row
+            if line.cells[modality]:
+                first.setdefault((line.item, line.cells[modality]), line)
+        kept = list(first.values())
+        if not kept:
+            continue
+        values = [line.cells[modality] for line in kept]
+        frame = pd.DataFrame({modality: values, **{c: [ln.cells[c] for ln in kept] for c in ("label", "split")}})
+        frame["item"] = [line.cells["item"] or line.item for line in kept]
+        content = [v.encode() for v in values] if modality == "text" else _hashes(root, modality, kept)
+        for line, digest in zip(kept, content, strict=True):
+            sha.update(repr((modality, line.cells["label"], line.cells["split"], line.item, digest)).encode())
+        y = torch.tensor([classes.index(line.cells["label"]) for line in kept])
+        rows[modality] = Table(torch.arange(len(kept)), y, torch.tensor([items[line.item] for line in kept]))
+        info[modality], doors[modality] = frame, _door(root, modality, values)
+    return Source(name, Tables(rows, classes), info, doors, sha.hexdigest(), LICENCE)
+
+
+def _door(root: Path, modality: str, values: list[str]) -> Callable[[int], Any]:
+    if modality == "text":
+        return values.__getitem__
+    opened = open_image if modality == "image" else open_audio
+    return lambda i: opened(root / values[i])
+
+
+def _hashes(root: Path, modality: str, lines: Sequence[Line]) -> list[bytes]:
+    """SHA-256 of the bytes of each file, after a look that it can be read."""
+    missing = [line for line in lines if not _is_file(root / line.cells[modality])]
+    if missing:
+        value, others = missing[0].cells[modality], len(missing) - 1
+        hint = "; write folders with /" if "\\" in value else "; paths are relative to the CSV's folder"
+        more = f" ({others} more files are missing)" if others else ""
+        raise FileNotFoundError(f"{missing[0].where}, column {modality}: there is no file {value!r}{hint}{more}")
+    check, hashes = {"image": _check_image, "audio": _check_audio}[modality], []
+    for line in tqdm(lines, desc=f"checking {modality} files", unit="file", disable=len(lines) < MANY):
+        try:
+            raw = (root / line.cells[modality]).read_bytes()
+            check(raw)
+        except Exception as error:  # decoders raise errors of a dozen kinds
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(
+                f"{line.where}, column {modality}: {line.cells[modality]!r} cannot be read ({reason}); "
+                "replace the file or remove the line"
+            ) from error
+        hashes.append(hashlib.sha256(raw).digest())
+    return hashes
+
+
+def _check_image(raw: bytes) -> None:
+    image = Image.open(io.BytesIO(raw))
+    image.draft("RGB", (16, 16))  # a JPEG is decoded at an eighth of its size: quick, and a truncated one shows
+    image.load()
+
+
+def _check_audio(raw: bytes) -> None:
+    if not soundfile.info(io.BytesIO(raw)).frames:
+        raise ValueError("no samples")
+
+
+def open_image(path: Path) -> Image.Image:
+    """The picture as RGB, upright by its EXIF tag; what is transparent becomes white; 16 bits become 8."""
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        upright = Image.fromarray((np.asarray(upright) // 257).clip(0, 255).astype(np.uint8))
+    if "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA"):
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return upright.convert("RGB")
+
+
+def open_audio(path: Path) -> Tensor:
+    """The waveform (T,) float32 at 16 kHz in -1..1, channels averaged.
+
+    Raises:
+        ValueError: a sample is not a finite number.
+    """
+    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{path} holds samples that are not finite numbers; convert it anew")
+    mono = torch.from_numpy(wave.mean(1))
+    return torchaudio.functional.resample(mono, rate, RATE).clamp(-1, 1)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and path.suffix.lower() in Image.registered_extensions()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or no name at all
+        return False
