@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from xmodal_lib.episodes import Episode, draw, split
 from xmodal_lib.sources.emoji import BaseNovel
@@ -28,6 +30,10 @@ class CategoryTask:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.prompts.classes
+
+    def items(self) -> Tensor:
+        """Ids of the items of all pools."""
+        return torch.cat([pool.items() for pool in self.pools.values()])
 
     def episode(self, shot: int) -> Episode:
         """`shot` drawings a class, of different concepts while there are; min(shot, 4) for validation; all queries."""

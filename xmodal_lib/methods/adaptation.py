@@ -168,7 +168,6 @@ class LinearProbe(CosineMethod):
             [{**options[g], "val_accuracy": r["val_accuracy"], "iteration": r["iteration"]} for g, r in trained.items()]
         )
         self._keep(trained[best]["best"])
-        self.last_ = next((r["last"] for g, r in trained.items() if options[g] == own), None)
 
     def at(self, alpha: float) -> Self:
         """WiSE-FT: the head alpha * trained + (1 - alpha) * zero-shot, as a fitted copy. alpha 1 is the probe itself.
@@ -182,20 +181,6 @@ class LinearProbe(CosineMethod):
         mixed = copy.copy(self)
         mixed.head_ = alpha * self.head_ + (1 - alpha) * self.zeroshot_
         return mixed
-
-    def without_val(self) -> Self:
-        """What `fit(support, None)` gives, taken from a fit that trained the same cell among others.
-
-        The cells are independent, so the last iterate of the cell of the fields has seen no validation row.
-        """
-        self._check_fitted()
-        if self.last_ is None:
-            raise ValueError(
-                "the cell of the fields lr, weight_decay, batch is not in `grid`; fit(support, None) instead"
-            )
-        last = copy.copy(self)
-        last._keep(self.last_)
-        return last
 
     # -- what the adapter and partial finetuning do otherwise ------------------------------------------------
 
@@ -276,7 +261,6 @@ class LinearProbe(CosineMethod):
                 "val_accuracy": score[g].item() if held is not None else float("nan"),
                 "iteration": int(iteration[g]),
                 "best": [p[g].clone() for p in best],
-                "last": [p[g].clone() for p in params],
                 "history": pd.DataFrame(
                     [{"step": s, "loss": z[g].item(), "val_accuracy": a[g].item()} for s, z, a in history]
                 ),

@@ -16,6 +16,9 @@ from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
 
+BASE = 0.4  # share of base families: so 15 categories keep the ten novel families that 16 different shots need
+
+
 @dataclass(frozen=True, eq=False)
 class BaseNovel:
     """A split of the concept families in two; near-duplicates are on one side."""
@@ -35,7 +38,7 @@ class BaseNovel:
         return {category: n for category, n in self.novel_count.items() if n < shots}
 
 
-def base_novel(source: Source, seed: int, *, base: float = 0.6) -> BaseNovel:
+def base_novel(source: Source, seed: int, *, base: float = BASE) -> BaseNovel:
     """Split the families of each category, drawn by `seed`: a share `base` of them, and the rest.
 
     All concepts are split, whichever the source holds: so one seed gives one split at both levels, and an encoder
