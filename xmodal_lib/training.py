@@ -48,6 +48,34 @@ def warmup_cosine(step: int, total: int, *, lr: float, warmup: int = 50, first: 
     return lr * (0.5 * (1 + math.cos(math.pi * (step - warmup) / total)))
 
 
+class CellAdamW:
+    """AdamW (betas 0.9 and 0.999, eps 1e-8) on parameters that stack G cells, p (G, ...), each with its own decay.
+
+    Calls the kernel behind torch.optim.AdamW(fused=True) directly: at these sizes the optimiser's own bookkeeping for
+    G parameter groups costs more than the step (`benchmarks/grid.py`).
+    """
+
+    def __init__(self, params: Sequence[Tensor], weight_decay: Sequence[float]) -> None:
+        moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
+        self.cells = [
+            ([p[g] for p in params], [m[g] for m, _ in moments], [v[g] for _, v in moments], decay)
+            for g, decay in enumerate(weight_decay)
+        ]
+        self.count = torch.zeros((), device=params[0].device)
+        self.counts = [self.count] * len(params)
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor], lrs: Sequence[float]) -> None:
+        """One step of every cell along grads (G, ...), with a learning rate a cell."""
+        self.count += 1
+        grads = [grad.contiguous() for grad in grads]  # the kernel reads them as if they were
+        for g, (params, first, second, decay) in enumerate(self.cells):
+            torch._fused_adamw_(
+                params, [grad[g] for grad in grads], first, second, [], self.counts, lr=lrs[g], beta1=0.9, beta2=0.999,
+                weight_decay=decay, eps=1e-8, amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+
 def check_finite(loss: float, step: int, what: str) -> None:
     """Raises FloatingPointError that names the step and the value."""
     if not math.isfinite(loss):

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from xmodal_lib.methods.method import Method
 from xmodal_lib.tables import Table, Tables, class_means
-from xmodal_lib.training import batches, cells, check_finite, generator, warmup_cosine
+from xmodal_lib.training import CellAdamW, batches, cells, check_finite, generator, warmup_cosine
 
 Rows = dict[str, Tensor]  # modality -> (n_m, ...)
 LINEAR_GRID = {"lr": (1e-3, 1e-4), "weight_decay": (0.0, 0.01, 1e-4), "batch": (8, 32)}
@@ -203,13 +203,12 @@ class LinearProbe(CosineMethod):
         z = torch.cat(list(x.values()))
         return (self.scale * z @ head.flatten(0, 1).T).unflatten(1, head.shape[:2])
 
-    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross-entropy (G,) and its gradient for each parameter, written out: dL/dW = s/b (p - onehot)' z."""
-        z, rows = torch.cat(list(x.values())), torch.arange(len(y))
-        p = self._scores(params, {"": z}).softmax(2)  # (b, G, C)
-        loss = -p[rows, :, y].detach().log().mean(0)
-        p[rows, :, y] -= 1
-        return loss, [(p.flatten(1).T @ z).mul_(self.scale / len(y)).view_as(params[0])]
+    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
+        """Gradient of the mean cross-entropy for each parameter, written out: dL/dW = s/b (p - onehot)' z."""
+        z = torch.cat(list(x.values()))
+        error = self._scores(params, x).softmax(2)  # (b, G, C)
+        error[torch.arange(len(y)), :, y] -= 1
+        return [(error.flatten(1).T @ z).mul_(self.scale / len(y)).view_as(params[0])]
 
     def _keep(self, params: Sequence[Tensor]) -> None:
         self.head_ = params[0]
@@ -229,20 +228,19 @@ class LinearProbe(CosineMethod):
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Train the cells of a group side by side on the same batches; one result a cell."""
         params = [p.expand(len(group), *p.shape).clone() for p in start]
-        grads = [torch.zeros_like(p) for p in params]
-        optimiser = _stacked_adamw(params, grads, [cell["weight_decay"] for cell in group])
+        optimiser = CellAdamW(params, [cell["weight_decay"] for cell in group])
         best, score = [p.clone() for p in params], torch.full((len(group),), -1.0)
         iteration, history = torch.zeros(len(group), dtype=torch.int64), []
         stream = _mixed_batches(x, y, sizes, self.seed)
         for step in range(self.iterations):
-            for g, cell in enumerate(group):
-                optimiser.param_groups[g]["lr"] = warmup_cosine(step, self.iterations, lr=cell["lr"])
-            loss, new = self._gradients(params, *next(stream))
-            for buffer, value in zip(grads, new, strict=True):
-                buffer.copy_(value)
-            optimiser.step()
+            x_batch, y_batch = next(stream)
             if step % self.every == 0:
+                with torch.no_grad():
+                    loss = _cell_losses(self._scores(params, x_batch), y_batch)  # (G,)
                 check_finite(loss.sum().item(), step, type(self).__name__)
+            lrs = [warmup_cosine(step, self.iterations, lr=cell["lr"]) for cell in group]
+            optimiser.step(self._gradients(params, x_batch, y_batch), lrs)
+            if step % self.every == 0:
                 accuracy = torch.full((len(group),), float("nan"))
                 if held is not None:
                     with torch.no_grad():
@@ -288,19 +286,18 @@ class AdapterProbe(LinearProbe):
 
     def _start(self, head: Tensor) -> list[Tensor]:
         d, rng = head.shape[1], generator(self.seed, 1)
-        down = torch.empty(d // 4, d).uniform_(-(d**-0.5), d**-0.5, generator=rng)
-        up = torch.empty(d, d // 4).uniform_(-((d // 4) ** -0.5), (d // 4) ** -0.5, generator=rng)
+        down = torch.empty(d, d // 4).uniform_(-(d**-0.5), d**-0.5, generator=rng)
+        up = torch.empty(d // 4, d).uniform_(-((d // 4) ** -0.5), (d // 4) ** -0.5, generator=rng)
         return [head, down, up]
 
     def _scores(self, params: Sequence[Tensor], x: Rows) -> Tensor:
-        head, down, up = params  # (G, C, d), (G, d/4, d), (G, d, d/4)
+        head, down, up = params  # (G, C, d), (G, d, d/4), (G, d/4, d)
         z = _bottleneck(torch.cat(list(x.values())), down, up, self.ratio)  # (G, n, d)
         return (self.scale * z @ head.mT).transpose(0, 1)
 
-    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
         leaves = [p.detach().requires_grad_() for p in params]
-        loss = _cell_losses(self._scores(leaves, x), y)
-        return loss.detach(), list(torch.autograd.grad(loss.sum(), leaves))
+        return list(torch.autograd.grad(_cell_losses(self._scores(leaves, x), y).sum(), leaves))
 
     def _keep(self, params: Sequence[Tensor]) -> None:
         self.head_, self.down_, self.up_ = params
@@ -424,20 +421,9 @@ def _mixed_batches(x: Rows, y: Rows, sizes: Sequence[int], seed: int) -> Iterato
         yield {m: x[m][rows] for m, rows in pick.items()}, torch.cat([y[m][rows] for m, rows in pick.items()])
 
 
-def _stacked_adamw(params: Sequence[Tensor], grads: Sequence[Tensor], decay: Sequence[float]) -> torch.optim.AdamW:
-    """One AdamW group a cell, over views of parameters and gradients that stack the cells: p (G, ...)."""
-    groups = []
-    for g, weight_decay in enumerate(decay):
-        views = [p[g] for p in params]
-        for view, grad in zip(views, grads, strict=True):
-            view.grad = grad[g]
-        groups.append({"params": views, "weight_decay": weight_decay})
-    return torch.optim.AdamW(groups, lr=0.0, fused=True)
-
-
 def _bottleneck(z: Tensor, down: Tensor, up: Tensor, ratio: float) -> Tensor:
-    """ratio * relu(relu(z down') up') + (1 - ratio) * z; leading axes of the weights are cells."""
-    return ratio * torch.relu(torch.relu(z @ down.mT) @ up.mT) + (1 - ratio) * z
+    """ratio * relu(relu(z down) up) + (1 - ratio) * z; leading axes of the weights are cells."""
+    return ratio * torch.relu(torch.relu(z @ down) @ up) + (1 - ratio) * z
 
 
 def _cell_losses(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,53 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from xmodal_lib.encoders.encoder import Encoder, Lookup, digest_of
+
+
+def lengths(items):
+    return torch.tensor([[len(item), 1.0] for item in items])
+
+
+def test_encoder_is_frozen_and_knows_its_width():
+    encoder = Encoder("line", nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)), lengths, sample="a")
+    assert encoder.width == (3,)
+    assert not encoder.train().training and not any(p.requires_grad for p in encoder.parameters())
+    assert torch.equal(encoder.encode(["ab", "c"]), encoder(encoder.prepare(["ab", "c"])))
+
+
+def test_digest_follows_weights_mode_and_trunk():
+    torch.manual_seed(0)
+    first, second = nn.Linear(2, 3), nn.Linear(2, 3)
+    encoder = Encoder("a", first, lengths, sample="a", mode="x")
+    assert encoder.digest == Encoder("b", copy.deepcopy(first), lengths, sample="a", mode="x").digest
+    others = [
+        Encoder("a", second, lengths, sample="a", mode="x"),
+        Encoder("a", first, lengths, sample="a", mode="y"),
+        Encoder("a", first, lengths, sample="a", mode="x", float16=True),
+        Encoder("a", nn.Identity(), trunk=encoder),
+        Encoder("a", nn.Linear(3, 2), trunk=encoder),
+    ]
+    assert len({encoder.digest, *(other.digest for other in others)}) == 6
+
+
+def test_head_on_a_trunk():
+    trunk = Encoder("trunk", nn.Linear(2, 3), lengths, sample="a")
+    head = Encoder("head", nn.Linear(3, 5), trunk=trunk)
+    assert head.width == (5,)
+    assert torch.equal(head.encode(["abc"]), head.module(trunk.encode(["abc"])))
+    with pytest.raises(ValueError, match="not both"):
+        Encoder("head", nn.Identity())
+
+
+def test_lookup_feeds_rows_by_number():
+    data = torch.arange(12.0).view(4, 3)
+    net = nn.Sequential(Lookup(data.__getitem__), nn.Linear(3, 2))
+    assert torch.equal(net(torch.tensor([3, 0])), net[1](data[[3, 0]]))
+
+
+def test_digest_of_half_precision_and_scalars():
+    module = nn.BatchNorm1d(3)  # has a 0-d counter
+    assert digest_of(module) != digest_of(module.to(torch.bfloat16))

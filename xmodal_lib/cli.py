@@ -1,0 +1,287 @@
+"""The `xmodal` command. Heavy libraries are imported where they are used, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Learn across modalities with few labels.",
+                  pretty_exceptions_enable=False, rich_markup_mode="rich")  # fmt: skip
+data = typer.Typer(no_args_is_help=True, help="Data sets and weights: what is known, and what is here.")
+app.add_typer(data, name="data")
+console = Console(highlight=False, soft_wrap=True)
+
+
+def clear_errors(command: Callable) -> Callable:
+    """What a user can mend is one line and exit code 2, not a traceback."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        from xmodal_lib.home import Unusable
+
+        try:
+            command(*args, **kwargs)
+        except (ValueError, FileNotFoundError, Unusable) as problem:
+            print(f"xmodal: {problem}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+@app.command()
+@clear_errors
+def reproduce(
+    targets: Annotated[list[str] | None, typer.Argument(help="Notebooks or jobs: 10, 10/draw, 10/draw/seed=1")] = None,
+    jobs: Annotated[int, typer.Option(help="How many at once; 0: as many as there are cores")] = 0,
+    profile: Annotated[str, typer.Option(help="quick, default or paper: a file of params/profiles/")] = "default",
+    dry_run: Annotated[bool, typer.Option(help="Say what would run, and why; run nothing")] = False,
+    engine: Annotated[str, typer.Option(help="Where to run: a folder of params/engine/")] = "local",
+) -> None:
+    """Run every notebook job that is not up to date, and write results/index.html."""
+    from xmodal_lib.runs import engine as runner
+    from xmodal_lib.runs.plan import make_plan, project_root
+
+    plan = make_plan(project_root(), profile)
+    chosen = targets or []
+    if dry_run:
+        for name, why in (waiting := runner.pending(plan, chosen, engine)).items():
+            say(f"{name}  {why}")
+        say(f"{len(waiting)} of {len(plan.jobs)} jobs would run" if waiting else "nothing to be done")
+        return
+    say(f"profile {profile}, {len(plan.jobs)} job{'s' * (len(plan.jobs) > 1)}: looking for what is not up to date")
+    outcome = runner.reproduce(plan, chosen, jobs, engine, say)
+    if not (outcome.done or outcome.failed or outcome.trouble):
+        say("nothing to be done: everything is up to date")
+    if outcome.done:
+        say(f"{len(outcome.done)} done")
+    if outcome.failed:
+        say(f"{len(outcome.failed)} failed; the executed notebooks:")
+        for name, where in outcome.failed.items():
+            say(f"  {name}  {where}")
+    if outcome.failed and outcome.waiting:
+        say(f"{outcome.waiting} not started, since what they need failed or was stopped")
+    if outcome.trouble:
+        say(outcome.trouble)
+    say(f"results: {outcome.index}")
+    raise typer.Exit(outcome.code)
+
+
+@app.command()
+@clear_errors
+def run(
+    notebook: Annotated[str, typer.Argument(help="Name, number or path: 10")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="key=value, as often as needed")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; results/adhoc/NOTEBOOK if not given")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the kernel; 1 gives the numbers of `reproduce`")] = 1,
+) -> None:
+    """Execute one notebook with its own defaults, or other values."""
+    from xmodal_lib.runs import run as runner
+    from xmodal_lib.runs.plan import check, find_notebook, parameters, project_root
+    from xmodal_lib.runs.plan import parse as parse_value
+
+    root = project_root()
+    path = find_notebook(root, notebook)
+    known, given = parameters(path.parent, path.name), {}
+    for words in parameter or []:
+        key, equals, value = words.partition("=")
+        if not equals:
+            raise ValueError(f"-p {words}: key=value is needed")
+        check("-p", path.name, known, {key: known[key].default} if key in known else {key: value})
+        try:
+            given[key] = parse_value(value, known[key].default)
+        except TypeError as error:
+            raise ValueError(f"-p {key}: {error}") from None
+    if "out" in given:
+        raise ValueError("-p out: use --out FOLDER")
+    folder = (out or root / "results" / "adhoc" / path.stem).resolve()
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / f).is_file() for f in RESULT_FILES):
+        raise ValueError(f"--out {folder} has other files; give a new or empty folder")
+    say(f"{path.stem}  started")
+    try:
+        runner.execute(root, path, folder, given, threads=threads, said=lambda s: say(f"  {s}"))
+    except runner.Failed as failed:
+        say(f"{path.stem}  FAILED: {failed.reason}\n{failed.notebook}")
+        raise typer.Exit(1) from None
+    say(f"{path.stem}  done: {folder / 'notebook.html'}")
+
+
+RESULT_FILES = ("provenance.json", "failed.json")
+
+
+@app.command()
+@clear_errors
+def params(notebook: Annotated[str, typer.Argument(help="Name, number or path: 10")]) -> None:
+    """The parameters of a notebook: type, default, meaning."""
+    from xmodal_lib.runs.plan import find_notebook, parameters
+
+    path = find_notebook(_root(), notebook)
+    table = Table("parameter", "type", "default", "meaning", title=path.stem, title_justify="left", box=None)
+    for p in parameters(path.parent, path.name).values():
+        table.add_row(p.name, type(p.default).__name__, repr(p.default), p.help)
+    console.print(table)
+
+
+@app.command()
+@clear_errors
+def notebooks(
+    names: Annotated[list[str] | None, typer.Argument(help="Names or numbers; all if none is given")] = None,
+    check: Annotated[bool, typer.Option(help="Only say which are out of date")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also those that are up to date")] = False,
+) -> None:
+    """Execute the committed notebooks in place, with their own defaults, where code or library changed."""
+    from xmodal_lib.runs import run as runner
+    from xmodal_lib.runs.plan import find_notebook
+
+    root, bad = _root(), 0
+    paths = [find_notebook(root, name) for name in names or []] or sorted((root / "notebooks").glob("*.ipynb"))
+    for n, path in enumerate(paths, 1):
+        place = f"[{n}/{len(paths)}] {path.stem}"
+        if not every and up_to_date(path):
+            say(f"{place}  up to date")
+        elif check:
+            say(f"{place}  out of date: run `xmodal notebooks {path.stem}`")
+            bad += 1
+        else:
+            say(f"{place}  started")
+            try:
+                say(f"{place}  done, {runner.refresh(root, path, lambda s: say(f'  {s}')) / 1e3:.0f} kB")
+            except (runner.Failed, ValueError) as problem:
+                where = f"\n  {problem.notebook}" if isinstance(problem, runner.Failed) else ""
+                say(f"{place}  FAILED: {problem}{where}")
+                bad += 1
+    raise typer.Exit(1 if bad else 0)
+
+
+def up_to_date(notebook: Path) -> bool:
+    """Whether the outputs of a committed notebook are of its present code."""
+    import json
+
+    from xmodal_lib.runs.provenance import code_digest
+
+    stored = json.loads(notebook.read_text("utf-8"))["metadata"].get("xmodal", {}).get("code_digest")
+    return stored == code_digest(notebook)
+
+
+@data.command("list")
+@clear_errors
+def data_list() -> None:
+    """The data sets that are known by name, and how to bring your own."""
+    from xmodal_lib.sources import catalogue
+
+    table = Table("name", "what it is", "licence", box=None)
+    for entry in catalogue.entries():
+        table.add_row(entry.name, entry.description, entry.licence)
+    console.print(table)
+
+
+@data.command("get")
+@clear_errors
+def data_get(names: Annotated[list[str], typer.Argument(help="Names of `xmodal data list`, or `all`")]) -> None:
+    """Fetch and build what is missing."""
+    for entry in data_sets(names):
+        say(f"{entry.name}: {entry.get()}")
+
+
+@data.command("check")
+@clear_errors
+def data_check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names, or the path of a CSV or folder; all if none")
+    ] = None,
+) -> None:
+    """Compare what is here with what it must be; fetch nothing. Exit code 1 if anything is missing or damaged."""
+    bad = 0
+    for entry in data_sets(names or ["all"]):
+        trouble, words = status(entry.check)
+        bad += bool(trouble)
+        say(f"{entry.name}: {trouble or words}")
+    raise typer.Exit(1 if bad else 0)
+
+
+def data_sets(names: list[str]) -> list[Any]:
+    from xmodal_lib.sources import catalogue
+
+    return catalogue.entries() if names == ["all"] else [catalogue.entry(name) for name in names]
+
+
+def status(check: Callable[[], Any]) -> tuple[str, str]:
+    """What is wrong ("" if nothing), and what `check` says of what is here."""
+    from xmodal_lib.home import Unusable
+
+    try:
+        return "", str(check())
+    except (ValueError, FileNotFoundError, ImportError, Unusable) as problem:
+        return str(problem), ""
+
+
+@app.command()
+@clear_errors
+def doctor() -> None:
+    """Versions, device, threads, caches, weights and data: what is here, and what to do about what is not."""
+    import os
+
+    from xmodal_lib.home import home
+    from xmodal_lib.runs.provenance import versions
+
+    table = Table(box=None, show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    table.add_row("device", devices())
+    table.add_row("cores", str(os.cpu_count()))
+    files = [p.stat().st_size for p in home().rglob("*") if p.is_file()]
+    size = f"{sum(files) / 1e6:,.0f} MB in {len(files)} files" if files else "empty"
+    table.add_row("cache", f"{home()} ({size}); $XMODAL_HOME moves it")
+    console.print(table)
+    table = Table("weights and data", "here", "", box=None)
+    for what, (trouble, words) in weights_and_data().items():
+        table.add_row(what, "no" if trouble else "yes", trouble or words)
+    console.print(table)
+
+
+def devices() -> str:
+    try:
+        import torch
+    except ImportError as problem:
+        return f"torch cannot be imported ({problem}); run: pip install -e ."
+    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    apple = ["Apple GPU"] if torch.backends.mps.is_available() else []
+    device = ", ".join(cards or apple) or "CPU only, enough for the default notebooks"
+    return f"{device}; {torch.get_num_threads()} threads of torch"
+
+
+def weights_and_data() -> dict[str, tuple[str, str]]:
+    """{what: (what is wrong and what to do, or "", what is here)}."""
+    from xmodal_lib.encoders import frozen
+    from xmodal_lib.sources import catalogue
+
+    found = {}
+    for what, weights in (("image", frozen.EFFICIENTNET), ("text", frozen.MINILM), ("speech", frozen.SPEECH)):
+        trouble, _ = status(lambda weights=weights: frozen._verified(*weights))  # type: ignore[misc]
+        found[f"{what} encoder"] = trouble, f"{weights[0]}, verified"
+    for entry in catalogue.entries():
+        trouble, words = status(entry.check)
+        found[f"data {entry.name}"] = (trouble and f"{trouble}; run: xmodal data get {entry.name}"), words
+    return found
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _root() -> Path:
+    from xmodal_lib.runs.plan import project_root
+
+    return project_root()
+
+
+if __name__ == "__main__":
+    app()

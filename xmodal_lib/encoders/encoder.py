@@ -1,0 +1,75 @@
+"""A frozen encoder: raw items (pictures, strings, waveforms) -> one feature row each, with a digest to cache it by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+Batch = Tensor | tuple[Tensor, ...]
+Prepare = Callable[[Sequence[Any]], Batch]
+
+
+class Encoder(nn.Module):
+    """A frozen module with its preprocessing: `encoder(encoder.prepare(items))` is (b, *width) float32.
+
+    `prepare` makes a batch of raw items; `sample` is any one of them, from which `width` is found. `mode` says what the
+    weights do not (preprocessing, options): it enters the digest. With a `trunk` instead, `module` is applied to the
+    trunk's rows, and the feature cache keeps the trunk's, so that several heads on one trunk cost one extraction.
+    `float16` halves the cache: its rows are stored as float16.
+    """
+
+    def __init__(self, name: str, module: nn.Module, prepare: Prepare | None = None, *, sample: Any = None,
+                 mode: str = "", trunk: Encoder | None = None, float16: bool = False) -> None:  # fmt: skip
+        super().__init__()
+        if (prepare is None) == (trunk is None):
+            raise ValueError(f"encoder {name!r}: either `prepare` or a `trunk` that prepares is needed, not both")
+        self.name = name
+        self.mode = mode
+        self.float16 = float16
+        self.module = module
+        self.trunk = trunk
+        self.prepare: Prepare = trunk.prepare if trunk is not None else prepare  # type: ignore[assignment]
+        self.sample: Any = trunk.sample if trunk is not None else sample
+        self.digest: str = digest_of(module, f"{mode} {float16} {trunk.digest if trunk is not None else ''}")
+        self.eval().requires_grad_(False)
+        self.width = tuple(self.encode([self.sample]).shape[1:])  # shape of one row
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Tensor:
+        if self.trunk is not None:
+            return self.module(self.trunk(batch)).float()
+        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        parts = batch if isinstance(batch, tuple) else (batch,)
+        return self.module(*(part.to(device) for part in parts)).float()
+
+    def encode(self, items: Sequence[Any]) -> Tensor:
+        """Raw items -> (n, *width), without the cache."""
+        return self(self.prepare(items))
+
+    def train(self, mode: bool = True) -> Self:
+        """Frozen: stays in evaluation mode."""
+        return super().train(False)
+
+
+class Lookup(nn.Module):
+    """First layer of an encoder whose tables hold row numbers: (b,) int64 -> the stacked `load(row)`, (b, *shape)."""
+
+    def __init__(self, load: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.load = load
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.stack([self.load(row) for row in rows.tolist()]).to(rows.device)
+
+
+def digest_of(module: nn.Module, mode: str = "") -> str:
+    """SHA-256 of a module's weights (names, shapes, values) and of a string that says how it is used."""
+    sha = hashlib.sha256(mode.encode())
+    for name, value in module.state_dict().items():
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
