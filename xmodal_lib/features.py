@@ -55,7 +55,8 @@ def extract(source: Source, encoders: Mapping[str, Encoder], *, tables: Tables |
 
 def save(tables: Tables, path: Path | str) -> None:
     """Write tables as one safetensors file, with the class names."""
-    content = {f"{m}/{name}": getattr(t, name).contiguous() for m, t in tables.rows.items() for name in ("x", "y", "pair")}
+    columns = ("x", "y", "pair")
+    content = {f"{m}/{c}": getattr(t, c).contiguous() for m, t in tables.rows.items() for c in columns}
     with replacing(Path(path)) as partial:
         save_file(content, partial, metadata={"classes": json.dumps(tables.classes)})
 
@@ -86,7 +87,7 @@ def _features(source: Source, modality: str, encoder: Encoder, rows: Tensor, bat
         with torch.no_grad():
             parts = [encoder.module(part).float() for part in below.split(1024)]
         return torch.cat(parts) if parts else torch.empty(0, *encoder.width)
-    folder = home() / "features" / source.digest[:16] / f"{modality}-{encoder.name}-{encoder.digest[:16]}"
+    folder = home() / "features" / source.digest_of(modality)[:16] / f"{modality}-{encoder.name}-{encoder.digest[:16]}"
     cache = _Cache(folder, len(source.info[modality]), encoder)
     wanted = np.unique(rows.numpy())
     if len(cache.missing(wanted)):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
@@ -47,7 +48,7 @@ def load(
     level: Literal["category", "concept"] = "category",
     *,
     modalities: Sequence[str] = MODALITIES,
-    size: int = 224,
+    size: int = 128,
     styles: Sequence[str] = tuple(STYLES),
     voices: Sequence[str] = VOICES,
     categories: Sequence[str] | None = None,
@@ -61,7 +62,8 @@ def load(
     `categories` and `per_category` (at most so many concepts of each, of different families first) make it smaller.
     `size` is in pixels, `snr` in dB the noise added to speech; `seed` draws how each spoken name is spoken.
 
-    Every line of `info` has concept (hex code), name, category, group and family; beside these
+    `info` has the drawings and voices of all concepts, also of those that are of no class at this level; `tables` says
+    which rows are. Every line has concept (hex code), name, category, group and family; beside these
     image: style, drawing_family, ink ("colour", "one-ink", "line");
     text: kind ("class", "prompt", "name", "tag"), string, held_out (of a concept's tags, every second),
     category_word (whether the string has a word of its category's or group's name);
@@ -75,21 +77,23 @@ def load(
     """
     _check(level, modalities, styles)
     table, classes = _chosen(level, categories, per_category)
+    drawn = concepts() if categories is None and per_category is None else table  # rows are the same at both levels
     makers: dict[str, Callable[[], tuple[pd.DataFrame, Callable[[int], Any], str]]] = {
-        "image": lambda: _images(table, styles, size),
+        "image": lambda: _images(drawn, styles, size),
         "text": lambda: _texts(table, level, classes),
-        "speech": lambda: _spoken(table, voices, seed, snr),
+        "speech": lambda: _spoken(drawn, voices, seed, snr),
     }
-    info, opens, digests = {}, {}, [f"emoji {level} {packages.PACKAGES['emojibase-data']}", *classes]
+    info, opens, digests = {}, {}, {}
     for modality in modalities:
-        info[modality], opens[modality], digest = makers[modality]()
-        digests += [modality, digest, _hash(info[modality].to_csv(index=False))]
+        info[modality], opens[modality], made = makers[modality]()
+        digests[modality] = _hash(f"emoji {modality} {made} {info[modality].to_csv(index=False)}")
     return Source(
         name=f"emoji-{level}",
         tables=_tables(info, classes, level),
         info=info,
         open=opens,
-        digest=_hash(json.dumps(digests)),
+        digest=_hash(json.dumps([level, str(packages.PACKAGES["emojibase-data"]), classes, digests])),
+        digests=digests,
         licence="; ".join(dict.fromkeys(licences()["licence"])),
     )
 
@@ -212,8 +216,9 @@ def _spoken(
 def _tables(info: Mapping[str, pd.DataFrame], classes: tuple[str, ...], level: str) -> Tables:
     number, start, rows = {name: i for i, name in enumerate(classes)}, 0, {}
     for modality, frame in info.items():
-        y = torch.tensor(frame["category" if level == "category" else "name"].map(number).to_numpy())
-        rows[modality] = Table(torch.arange(len(frame)), y, torch.arange(start, start + len(frame)))
+        y = frame["category" if level == "category" else "name"].map(number)
+        x = torch.tensor(np.flatnonzero(y.notna()))  # a drawing of another category is a row of no class
+        rows[modality] = Table(x, torch.tensor(y.dropna().to_numpy(np.int64)), start + x)
         start += len(frame)
     return Tables(rows, classes)
 

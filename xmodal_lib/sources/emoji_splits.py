@@ -55,7 +55,7 @@ def base_novel(source: Source, seed: int, *, base: float = BASE) -> BaseNovel:
         order = np.random.default_rng([seed, number]).permutation(len(families))
         picked.update(families[i] for i in order[: max(1, round(base * len(families)))])
     novel = frozenset(family for families in of_category for family in families) - picked
-    held = pd.concat(source.info.values()).drop_duplicates(["category", "family"])
+    held = pd.concat([source.frame(m) for m in source.tables.modalities]).drop_duplicates(["category", "family"])
     here = held[held["family"].isin(novel)].groupby("category").size()
     counts = {category: int(here.get(category, 0)) for category in held["category"].unique()}
     return BaseNovel(frozenset(picked), novel, counts)
@@ -99,7 +99,7 @@ def pair_rows(
 def _candidates(source: Source, modality: str, styles: Sequence[str] | None, held_out: bool | None) -> pd.DataFrame:
     """Rows to draw items from: concept, row (number in the source's table), pair (of the drawings only)."""
     table = source.tables[modality]
-    frame = source.info[modality].iloc[table.x.tolist()].assign(row=np.arange(len(table)))
+    frame = source.frame(modality).assign(row=np.arange(len(table)))
     if modality == "image":
         frame = frame.assign(pair=table.pair.numpy())
         return frame if styles is None else frame[frame["style"].isin(styles)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -16,23 +16,33 @@ from xmodal_lib.tables import Tables
 class Source:
     """A data set, opened lazily.
 
-    `tables[m].x` (n,) int64 are row numbers 0..n-1 of modality m; `info[m]` has one line for each of them, in that
-    order; `open[m](i)` opens row i: a PIL image (RGB), a string, or a waveform, float32 (T,) at 16 kHz in -1..1.
+    `tables[m].x` (n,) int64 are row numbers of modality m; line i of `info[m]` says what is known of row i, and
+    `open[m](i)` opens it: a PIL image (RGB), a string, or a waveform, float32 (T,) at 16 kHz in -1..1. There may be
+    rows that are in no table.
     """
 
     name: str
     tables: Tables
     info: Mapping[str, pd.DataFrame]
     open: Mapping[str, Callable[[int], Any]]
-    digest: str  # of all content; keys the feature cache
+    digest: str  # of all content
     licence: str
+    digests: Mapping[str, str] = field(default_factory=dict)  # of one modality's rows, where sources share them
 
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {self.tables})"
 
+    def digest_of(self, modality: str) -> str:
+        """What keys the feature cache of one modality."""
+        return self.digests.get(modality, self.digest)
+
+    def frame(self, modality: str) -> pd.DataFrame:
+        """What is known of each row of `tables[modality]`, in table order."""
+        return self.info[modality].iloc[self.tables[modality].x.tolist()]
+
     def column(self, modality: str, name: str) -> list:
         """Column `name` of `info[modality]`, for the rows of `tables[modality]`, in table order."""
-        return self.info[modality][name].iloc[self.tables[modality].x.tolist()].tolist()
+        return self.frame(modality)[name].tolist()
 
     def by_item(self, modality: str, name: str) -> dict[int, Any]:
         """{item id: value of column `name`} for the items that have a row of this modality."""
@@ -40,7 +50,7 @@ class Source:
 
     def where(self, modality: str, **values: Any) -> torch.Tensor:
         """Item ids (sorted, each once) of the rows whose columns have these values (or one of a list of values)."""
-        frame = self.info[modality].iloc[self.tables[modality].x.tolist()]
+        frame = self.frame(modality)
         keep = torch.ones(len(frame), dtype=torch.bool)
         for name, value in values.items():
             allowed = value if isinstance(value, list | tuple | set | frozenset) else [value]
