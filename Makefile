@@ -51,6 +51,7 @@ unit: $(STAMP)
 
 # one thread, as `xmodal reproduce` gives a job: small matrices gain nothing from more
 unit validate: export OMP_NUM_THREADS ?= 1
+unit validate: export XMODAL_HEADLESS = 1
 
 # nbval runs the notebooks as committed; it compares the cells tagged nbval-check-output
 validate: $(STAMP)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib import features
+from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.features import extract
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables

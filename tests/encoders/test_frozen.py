@@ -35,6 +35,7 @@ def test_efficientnet_knows_imagenet():
 
 def test_efficientnet_pixels():
     batch = frozen.efficientnet(32).prepare([Image.new("RGB", (32, 32), (255, 127, 0))])
+    assert isinstance(batch, torch.Tensor)
     torch.testing.assert_close(batch[0, :, 5, 5], torch.tensor([1.0, 0.0, -127 / 128]))
 
 

@@ -78,7 +78,7 @@ def bridge(source: Source, base: Tensor, *, seed: int = 0, size: int = 128, reci
     """Encoders into one space of 384, learnt from the items `base` of an emoji source; kept, and loaded the next time.
 
     Returns {"image", "text"}, and "speech" if the source has it. Outputs are not normalised. Features of the frozen
-    towers come from the cache, which all seeds share.
+    towers come from the cache, which all seeds share. How the training went is in the image encoder's `about`.
 
     Raises:
         ValueError: the source lacks pictures or texts, or fewer than three families are in `base`.
@@ -88,10 +88,10 @@ def bridge(source: Source, base: Tensor, *, seed: int = 0, size: int = 128, reci
         if modality not in source.tables.rows:
             raise ValueError(f"the bridge needs pictures and texts; {source.name!r} has no {modality!r}")
     towers = {"image": frozen.efficientnet(size), "text": frozen.minilm()}
-    heads = {"image": nn.Linear(towers["image"].width[0], WIDTH, bias=False)}
+    heads = {"image": _linear(towers["image"].width[0], bias=False)}
     if "speech" in source.tables.rows:
         towers["speech"] = frozen.speech_embedding()
-        heads["speech"] = nn.Linear(towers["speech"].width[0], WIDTH)
+        heads["speech"] = _linear(towers["speech"].width[0], bias=True)
     about = {
         "seed": seed,
         "base": hashlib.sha256(base.sort().values.numpy().tobytes()).hexdigest(),
@@ -109,7 +109,10 @@ def bridge(source: Source, base: Tensor, *, seed: int = 0, size: int = 128, reci
                 learnt = _train(source, base, towers, heads, recipe, seed, progress)
                 _save(path, heads, about | learnt)
     spaces: dict[str, nn.Module] = {"image": heads["image"], "text": nn.Identity(), **heads}
-    return {m: Encoder(f"bridge-{m}", head.eval(), trunk=towers[m]) for m, head in spaces.items()}
+    encoders = {m: Encoder(f"bridge-{m}", head.eval(), trunk=towers[m]) for m, head in spaces.items()}
+    with safe_open(path, "pt") as file:
+        encoders["image"].about = json.loads(file.metadata()["about"])
+    return encoders
 
 
 def bridge_model(bridge: Mapping[str, Encoder]) -> open_clip.CustomTextCLIP:
@@ -183,7 +186,7 @@ class _Contrast:
         """A linear head, the loss of every step, and the accuracy on `held` every few steps."""
         rng = torch.Generator().manual_seed(seed)
         d = self.x.shape[1]
-        head = nn.Linear(d, WIDTH, bias=bias)
+        head = _linear(d, bias)
         for weight in head.parameters():
             nn.init.uniform_(weight, -(d**-0.5), d**-0.5, generator=rng)
         mean: Tensor = self.x.mean(0) if bias else torch.zeros(d)
@@ -227,6 +230,10 @@ class _Contrast:
         return round((normalize(head(x), dim=1) @ text.T).argmax(1).eq(target).float().mean().item(), 4)
 
 
+def _linear(d: int, bias: bool) -> nn.Linear:
+    return nn.utils.skip_init(nn.Linear, d, WIDTH, bias=bias)  # draws no random number
+
+
 def _captions(source: Source, tables: Tables) -> Source:
     """CAPTIONS texts of each concept that has a picture or a sound in `tables`, without words of its category."""
     text, lines = source.info["text"], []
@@ -259,9 +266,9 @@ def _some_voices(source: Source, table: Table, voices: int) -> Table:
 
 def _save(path: Path, heads: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
     weights = {f"{m}.{name}": value for m, head in heads.items() for name, value in head.state_dict().items()}
-    digest = digest_of(nn.ModuleDict(heads))
+    about = {**about, "weights": digest_of(nn.ModuleDict(heads))}
     with replacing(path) as partial:
-        save_file(weights, partial, {"about": json.dumps(about), "digest": digest})
+        save_file(weights, partial, {"about": json.dumps(about)})
 
 
 def _load(path: Path, heads: Mapping[str, nn.Module], note: bool = False) -> bool:
@@ -272,9 +279,9 @@ def _load(path: Path, heads: Mapping[str, nn.Module], note: bool = False) -> boo
     try:
         with safe_open(path, "pt") as file:
             module.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            if digest_of(module) == file.metadata()["digest"]:
+            if digest_of(module) == json.loads(file.metadata()["about"])["weights"]:
                 return True
-    except (SafetensorError, RuntimeError, KeyError, OSError):
+    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, OSError):
         pass
     if note:
         tqdm.write(f"{path.name}: the cached bridge is damaged; training it again", file=sys.stderr)

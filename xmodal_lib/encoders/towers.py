@@ -82,9 +82,10 @@ def split(encoder: Encoder, last_blocks: int = 1, float16: bool = False) -> tupl
 
     `tail(trunk(x))` equals `encoder(x)`. The last block of a ModifiedResNet is its attention pool (2: and layer4), of
     a transformer its last residual block with the norm and projection after it, of a convolutional timm model its last
-    stage with the head. Hugging Face text towers are cut before their projection. Rows of a text trunk are (L, D + 1):
-    the tokens, and the token ids as the last column, which the tail needs for its mask and its pooling. The tail's
-    batch norms keep their statistics, in training mode too: batches of a few pictures would ruin them.
+    stage with the head; 0 leaves what comes after the blocks. Hugging Face text towers are cut before their projection.
+    Rows of a text trunk are (L, D + 1): the tokens, and the token ids as the last column, which the tail needs for its
+    mask and its pooling. The tail's batch norms keep their statistics, in training mode too: batches of a few pictures
+    would ruin them.
 
     Raises:
         ValueError: the tower has fewer blocks, cannot be split, or ids are to be kept as float16.
@@ -121,7 +122,7 @@ def _cut(tower: nn.Module, n: int) -> tuple[nn.Module, nn.Module]:
         stem = [tower.conv1, tower.bn1, tower.act1, tower.conv2, tower.bn2, tower.act2, tower.conv3, tower.bn3,
                 tower.act3, tower.avgpool]  # fmt: skip
         stages = [tower.layer1, tower.layer2, tower.layer3, tower.layer4, tower.attnpool]
-        cut = _at(stages, n)
+        cut = _at(stages, n, least=1)
         return nn.Sequential(*stem, *stages[:cut]), nn.Sequential(*stages[cut:])
     if isinstance(tower, VisionTransformer | TextTransformer):
         blocks = tower.transformer.resblocks
@@ -208,10 +209,10 @@ def _text_tail(tower: TextTransformer, rows: Tensor) -> Tensor:
     return tower.text_projection(x) if isinstance(tower.text_projection, nn.Linear) else x @ tower.text_projection
 
 
-def _at(blocks: Sequence[Any] | nn.Module, n: int) -> int:
+def _at(blocks: Sequence[Any] | nn.Module, n: int, least: int = 0) -> int:
     total = len(blocks)  # type: ignore[arg-type]
-    if not 1 <= n <= total:
-        raise ValueError(f"last_blocks is {n}; this tower has {total} blocks, so 1 to {total} can be trained")
+    if not least <= n <= total:
+        raise ValueError(f"last_blocks is {n}; this tower has {total} blocks, so {least} to {total} can be trained")
     return total - n
 
 

@@ -111,6 +111,7 @@ def papermill(
     """Execute `notebook` with these parameters and save it at `to`: None, or the reason in a line and the traceback."""
     set_threads(threads)
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
+    os.environ["XMODAL_HEADLESS"] = "1"  # nobody is there to move a slider
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"  # data only: the page brings its own plotly.js
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError
@@ -183,8 +184,8 @@ def normalise(book: Any) -> None:
             continue
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.outputs:
-            if "metadata" in output:
-                output.metadata = {}
+            if "metadata" in output:  # what a picture shows, for who cannot see it, is kept
+                output.metadata = {k: {"alt": v["alt"]} for k, v in output.metadata.items() if "alt" in v}
 
 
 def _biggest(book: Any) -> str:
@@ -212,7 +213,15 @@ def tidy(notebook: Path, partial: str, final: str) -> None:
     book = json.loads(notebook.read_text("utf-8").replace(partial, final))
     for key in ("input_path", "output_path"):
         book["metadata"].get("papermill", {}).pop(key, None)
+    for cell in book["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if not _is_progress(o)]
     notebook.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _is_progress(output: Mapping[str, Any]) -> bool:
+    """A progress bar: what was written over itself."""
+    return output.get("name") == "stderr" and "\r" in "".join(output.get("text", ""))
 
 
 def export(root: Path, notebook: Path, out: Path) -> None:
