@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,12 @@ class Source:
     def by_item(self, modality: str, name: str) -> dict[int, Any]:
         """{item id: value of column `name`} for the items that have a row of this modality."""
         return dict(zip(self.tables[modality].pair.tolist(), self.column(modality, name), strict=True))
+
+    def opened(self, modality: str, items: Iterable[int]) -> list[Any]:
+        """Open the row of each of these items: pictures, strings or waveforms."""
+        table = self.tables[modality]
+        row = dict(zip(table.pair.tolist(), table.x.tolist(), strict=True))
+        return [self.open[modality](row[item]) for item in items]
 
     def where(self, modality: str, **values: Any) -> torch.Tensor:
         """Item ids (sorted, each once) of the rows whose columns have these values (or one of a list of values)."""
