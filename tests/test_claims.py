@@ -16,9 +16,7 @@ def test_a_verdict_and_its_opposite_never_both_hold(mean: float, half: float) ->
     assert not (one == other == "supported")
     if one == "supported":
         assert other == "contradicted"
-    assert (
-        (one == "no effect") == (other == "no effect") or "contradicted" in (one, other) or "supported" in (one, other)
-    )
+    assert (one == "no effect") == (other == "no effect")
 
 
 def test_one_draw_proves_nothing() -> None:

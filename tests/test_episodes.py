@@ -83,6 +83,9 @@ def test_too_few_items_are_one_clear_line() -> None:
     (support, _), (query, _) = pool(3), pool(5, first=200)
     with pytest.raises(ValueError, match="class 'c0' has 3 items in the support pool; 4 are needed"):
         draw(support, query, shot=4, seed=0)
+    for shot in (0, -1):
+        with pytest.raises(ValueError, match=f"support: {shot} items a class are asked for; at least 1 is needed"):
+            draw(support, query, shot=shot, seed=0)
     with pytest.raises(ValueError, match="way=9, but there are 3 classes"):
         draw(support, query, shot=1, seed=0, way=9)
     with pytest.raises(ValueError, match="2 families for 9 items"):

@@ -25,15 +25,15 @@ class Claim:
 
 
 def verdict(mean: float, low: float, high: float, margin: float = MARGIN) -> str:
-    """supported: interval above 0 and mean at least the margin; contradicted: interval below 0; no effect: interval
-    inside the margin; else inconclusive (also where there is no interval).
+    """supported: interval above 0 and mean at least the margin; contradicted: interval below 0 and mean beyond the
+    margin; no effect: interval inside the margin; else inconclusive (also where there is no interval).
 
     >>> verdict(0.05, 0.02, 0.08), verdict(-0.02, -0.03, -0.01), verdict(0.0, -0.004, 0.004), verdict(0.05, -0.1, 0.2)
     ('supported', 'contradicted', 'no effect', 'inconclusive')
     """
     if low > 0 and mean >= margin:
         return "supported"
-    if high < 0:
+    if high < 0 and mean <= -margin:
         return "contradicted"
     if -margin < low and high < margin:
         return "no effect"

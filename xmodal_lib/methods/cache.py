@@ -4,8 +4,9 @@ Source: Zhang et al., "Tip-Adapter", ECCV 2022. With keys K (n, d) the unit supp
 
     logits = s W_text z + alpha exp(-beta (1 - K z))' V
 
-Differs: one key a row (the release averages ten augmented views); one range of alpha and beta for all data; Tip-F
-keeps the epoch that is best on validation (the release: on test).
+Differs: one key a row (the release averages ten augmented views, and Tip-F trains on augmented rows); one range of
+alpha and beta for all data (the release has one a data set); an incomplete last batch is dropped; Tip-F keeps the epoch
+that is best on validation (the release: on test).
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from xmodal_lib.tables import Tables
 from xmodal_lib.training import batches, check_finite, generator
 
 CACHE_GRID = {
-    "beta": tuple((0.1 + 6.9 * i / 199) for i in range(200)),
-    "alpha": tuple((0.1 + 2.9 * i / 19) for i in range(20)),
+    "beta": tuple(0.1 + 6.9 * i / 200 for i in range(200)),
+    "alpha": tuple(0.1 + 2.9 * i / 20 for i in range(20)),
 }
 
 

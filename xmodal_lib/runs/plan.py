@@ -242,6 +242,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ValueError(f"{path.name}, line {line}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} is no YAML in UTF-8: {str(error).splitlines()[0]}") from None
     if whole is None:
         return {}
     if not isinstance(whole, dict):
@@ -339,10 +341,14 @@ def parameters(root: Path, notebook: str, where: str = "") -> dict[str, Paramete
 
 
 def _literals(cell: str, where: str) -> list[Parameter]:
-    tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
+    try:
+        lines = ast.parse(cell).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(cell).readline))
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"{where}: the parameters cell is no Python: {error.args[0]}") from None
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     found = []
-    for node in ast.parse(cell).body:
+    for node in lines:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         value = getattr(node, "value", None)
         try:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xmodal_lib.sources.source import Source
+if TYPE_CHECKING:
+    from xmodal_lib.sources.source import Source
 
 # a source is imported when it is first asked for: each brings libraries of its own
 
@@ -25,6 +27,7 @@ class Entry:
     licence: str
     get: Callable[[], str]
     check: Callable[[], str]
+    fetches: bool = False  # whether `get` has anything to fetch, so that something can be missing
 
 
 def entries() -> list[Entry]:
@@ -36,6 +39,7 @@ def entries() -> list[Entry]:
             "by drawing set: Apache-2.0, MIT, CC BY 4.0, CC BY-SA 4.0; speech by eSpeak NG (GPL-3)",
             _get_emoji,
             _check_emoji,
+            fetches=True,
         ),
         Entry(
             "digits",
@@ -71,7 +75,7 @@ def entry(name: str) -> Entry:
     hint = (
         f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}, or give the path of a CSV or folder"
     )
-    raise ValueError(f"there is no data set {name!r}; {hint}")
+    raise ValueError(f"there is no data set, file or folder {name!r}; {hint}")
 
 
 def load(name: str) -> Source:

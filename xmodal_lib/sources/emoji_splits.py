@@ -15,7 +15,6 @@ from xmodal_lib.sources.emoji_concepts import concepts
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
-
 BASE = 0.4  # share of base families: so 15 categories keep the ten novel families that 16 different shots need
 
 

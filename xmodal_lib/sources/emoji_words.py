@@ -42,6 +42,12 @@ _READABLE = {
     "household": ("household thing", "a household thing", "a drawing of a thing found in the household"),
 }
 
+# Words of the prompts that tell no category.
+_FILLER = stems(
+    "a an the of or and in its it one part that such as another very small kind drawing thing used for found from seen "
+    "outside view visit something to sheet line device sign"
+)
+
 TEMPLATES = (
     "a drawing of {}",
     "an emoji of {}",
@@ -110,8 +116,12 @@ def caption(concept: str, without_category_words: bool = True, tags: Collection[
 
 
 def texts_without_category(texts: Collection[str], category: str, group: str) -> list[str]:
-    """The texts without the words of the category's and group's names; a text that has nothing else goes."""
-    known = category_stems(category, group) | stems(readable(category))
+    """The texts without the words of the category's and group's names, nor the telling ones of the category's prompt.
+
+    A text that has nothing else goes.
+    """
+    telling = stems(class_prompts(category)[0]) - _FILLER if category in _READABLE else frozenset()
+    known = category_stems(category, group) | stems(readable(category)) | telling
     kept = (" ".join(word for word in text.split() if not stems(word) & known) for text in texts)
     return [text for text in kept if text]
 

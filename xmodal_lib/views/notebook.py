@@ -56,7 +56,8 @@ def percent(frame: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
         f"{100 * m:.1f}" + (f" ± {100 * h:.1f}" if h == h else "") for m, h in zip(frame["mean"], half, strict=True)
     ]
     table = frame.assign(cell=cell).pivot(index=index, columns=columns, values="cell")
-    return table.reindex(index=frame[index].unique(), columns=frame[columns].unique()).rename_axis(columns=columns)
+    table = table.reindex(index=frame[index].unique(), columns=sorted(frame[columns].unique()))
+    return table.rename_axis(columns=columns).fillna("")
 
 
 def live() -> bool:

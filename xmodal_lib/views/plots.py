@@ -116,6 +116,8 @@ def accuracy_curve(
 def curve_points(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """One line a (method, track, shot): mean, low, high in per cent, and n draws; what the curves show.
 
+    Intervals are cut at 0 and 100: with two or three draws a t-interval is wider than an accuracy can be.
+
     Raises:
         ValueError: a column is missing, or there is no such metric.
     """
@@ -127,7 +129,7 @@ def curve_points(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     means = summary(chosen, ["method", "track", "shot"]).sort_values("shot", kind="stable")
     order = {name: i for i, name in enumerate(chosen["method"].unique())}
     means = means.sort_values("method", key=lambda column: column.map(order), kind="stable")
-    return means.assign(**{c: 100 * means[c] for c in ("mean", "low", "high")}).reset_index(drop=True)
+    return means.assign(**{c: 100 * means[c].clip(0, 1) for c in ("mean", "low", "high")}).reset_index(drop=True)
 
 
 def _one_panel(

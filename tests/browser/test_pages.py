@@ -1,0 +1,216 @@
+"""What a reader opens from disk, in a real browser without a network: the index, a notebook's page, the two to explore.
+
+The index is of three jobs of one small notebook, executed for real: one done, one failed, one that waits for both.
+"""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pandas as pd
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.runs.conftest import sheet, write_notebook
+from xmodal_lib.runs import report
+from xmodal_lib.runs.plan import make_plan
+from xmodal_lib.views.interactive import accuracy_curve_html, latent_map_html
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs the program `chromium` (Debian: apt install chromium)"),
+]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+TEXT = r"""# 10 · A small notebook
+
+**Question.** What is *asked*, with $\alpha_i < 1$?
+
+$$L(W) = \tfrac12 \operatorname{mean}\mathrm{CE}(\text{image rows}) + \frac{\sum_i z_i}{\sqrt n}$$
+
+Its code is `xmodal_lib.methods.adaptation.LinearProbe._gradients`, a long word on a telephone."""
+CELLS = (
+    """if seed == 2:
+    raise RuntimeError("the second draw is broken: " + "a long reason " * 9)
+import json
+from pathlib import Path
+import pandas as pd
+import plotly.graph_objects as go
+from xmodal_lib.views import plots
+from xmodal_lib.views.interactive import latent_map_html
+from xmodal_lib.views.notebook import Results, show_source
+results = Results(out)
+show_source(plots.loss_curve)""",
+    'results.figure(plots.loss_curve([(0, 2.0), (9, 1.0)]), "loss", "Loss falls from two to one")',
+    "go.Figure(go.Scatter(y=[1, 2, 3]))",
+    """wide = pd.DataFrame([[0.123456789] * 20] * 2, columns=[f"column number {i}" for i in range(20)])
+results.table(wide, "wide")
+results.metrics(**{f"WiSE-FT of image + text, text start, {k}-shot, few-shot val": k / 7 for k in range(12)})
+Path(out, "value.json").write_text(json.dumps(seed * scale))
+latent_map_html(pd.DataFrame({"x": [0, 1], "y": [0, 1], "class": ["a", "b"]}), Path(out, "map.html"))
+print("one long line " * 30)
+wide""",
+)
+RUN = """import sys
+from pathlib import Path
+from xmodal_lib.runs.plan import make_plan
+from xmodal_lib.runs.run import run_job
+for job in sys.argv[2:]:
+    run_job(make_plan(Path(sys.argv[1])), job)"""
+PAGES = ["index.html", "10_small/draw/seed=1/notebook.html", "10_small/draw/seed=2/failed.html",
+         "10_small/draw/seed=1/map.html"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    values = 'seed = 0  # of the draw\nscale = 1.0  # of the value\nvalues = []  # upstream\nout = ""  # folder'
+    write_notebook(root / "notebooks" / "10_small.ipynb", values, *CELLS, text=TEXT)
+    sheet(root, seeds=[1, 2], scale=1.0)
+    jobs = ["10_small/draw/seed=1", "10_small/draw/seed=2"]
+    ended = subprocess.run([sys.executable, "-c", RUN, root, *jobs], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    plan = make_plan(root)
+    states = [report.state(plan, job) for job in plan.jobs]
+    assert states == ["done", "failed", "missing"], (plan.results / jobs[0] / "failed.json").read_text()
+    return report.write(plan).parent
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page without a network; at the end nothing has failed, and nothing from outside was asked for."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    trouble: list[str] = []
+    context.route(re.compile("^(http|ws)s?:"), lambda route: route.abort())
+    page = context.new_page()
+    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", lambda r: trouble.append(r.url) if urlsplit(r.url).scheme in ("http", "https") else None)
+    page.on("requestfailed", lambda request: trouble.append(f"{request.url[:200]}: {request.failure}"))
+    yield page
+    context.close()
+    assert not trouble
+
+
+def open_whole(page: Page, path: Path) -> None:
+    """Open a page, unfold what is folded, and have every picture loaded."""
+    page.goto(path.as_uri())
+    page.evaluate("""() => {
+        document.querySelectorAll("details").forEach(folded => { folded.open = true; });
+        return Promise.all([...document.images].map(image => { image.loading = "eager"; return image.decode(); }));
+    }""")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole(results: Path, page: Page, name: str) -> None:
+    """Pictures load and are described, links lead somewhere, and nothing sticks out on a desk or on a telephone."""
+    open_whole(page, results / name)
+    for image in page.locator("img").all():
+        assert image.evaluate("i => i.naturalWidth") > 0 and (image.get_attribute("alt") or "").strip()
+    for href in page.eval_on_selector_all("a[href]:not(.modebar a)", "links => links.map(link => link.href)"):
+        address, fragment = urldefrag(href)
+        assert urlsplit(address).scheme == "file", href
+        assert Path(unquote(urlsplit(address).path)).exists(), href
+        names = [fragment, unquote(fragment)]  # a browser tries both
+        assert not fragment or page.evaluate("ids => ids.some(id => document.getElementById(id))", names), href
+    assert page.title() and page.locator("html").get_attribute("lang") == "en"
+    if not name.endswith("map.html"):
+        assert page.locator("h1").count() == 1
+    for width in (1200, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(150)
+        wide = page.evaluate("""() => [document.documentElement.scrollWidth, [...document.querySelectorAll("body *")]
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll, pre, table, math"))
+            .map(e => e.tagName + "." + e.className + " " + e.textContent.slice(0, 50)).slice(0, 3)]""")
+        assert wide[0] <= width, f"{wide[0]} of {width} pixels: {wide[1]}"
+
+
+def test_the_index_tells_what_happened(results: Path, page: Page) -> None:
+    open_whole(page, results / "index.html")
+    shown = page.inner_text("body")
+    for words in ("1 done", "1 failed", "1 not run", "the second draw is broken", "xmodal reproduce 10_small/report"):
+        assert words in shown
+    figure = page.locator("figure")
+    assert figure.locator("img").get_attribute("alt") == "Loss falls from two to one"
+    assert figure.locator("figcaption a").all_inner_texts() == ["PDF", "SVG"]
+    page.get_by_role("link", name="Executed notebook", exact=True).click()
+    assert page.locator("h1").inner_text().startswith("10 · A small notebook")
+    page.get_by_role("link", name="All results").click()
+    assert page.locator("h1").inner_text() == "Results"
+
+
+def test_a_notebook_page_shows_formulas_and_figures(results: Path, page: Page) -> None:
+    open_whole(page, results / PAGES[1])
+    inline, block = page.locator("math").all()
+    for formula in (inline, block):
+        assert formula.evaluate("m => m.namespaceURI") == "http://www.w3.org/1998/Math/MathML"
+        box = formula.bounding_box()
+        assert box and box["width"] > 10 and box["height"] > 8
+    heights = [formula.evaluate("m => m.getBoundingClientRect().height") for formula in (inline, block)]
+    assert heights[1] > 1.5 * heights[0], "a fraction is higher than a letter"
+    assert "$" not in page.locator("main").inner_text() and "\\frac" not in page.locator("main").inner_text()
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert page.locator("main img").get_attribute("alt") == "Loss falls from two to one"
+    assert page.locator(".highlight").filter(has_text="def loss_curve").count() == 1
+
+
+def move_to(page: Page, x: float, y: float) -> None:
+    """Move the mouse onto the point (x, y) of the axes."""
+    left, top = page.evaluate(
+        """([x, y]) => {
+            const chart = document.getElementById("chart"), box = chart.getBoundingClientRect();
+            const {xaxis, yaxis} = chart._fullLayout;
+            return [box.left + xaxis._offset + xaxis.d2p(x), box.top + yaxis._offset + yaxis.d2p(y)];
+        }""",
+        [x, y],
+    )
+    page.mouse.move(left - 40, top - 40)
+    page.mouse.move(left, top, steps=5)
+
+
+def test_hover_on_the_map_paints_the_thumbnail_of_the_point(page: Page, tmp_path: Path) -> None:
+    """What tests/views/test_interactive.py reads from the style is seen here in pixels, 3,000 points by WebGL too."""
+    colours = {"red": (255, 0, 0), "blue": (0, 0, 255), "lime": (0, 255, 0)}
+    for many in (0, 3000):
+        frame = pd.DataFrame({"x": [0, 1, 0, *[0.5] * many], "y": [0, 0, 1, *[0.5] * many]}).astype(float)
+        frame["class"] = [*colours, *["rest"] * many]
+        pictures = [*(Image.new("RGB", (64, 64), colour) for colour in colours), *[None] * many]
+        page.goto(latent_map_html(frame, tmp_path / f"map{many}.html", thumbnails=pictures).as_uri())
+        page.wait_for_selector("#chart .main-svg")
+        for i, (name, colour) in enumerate(colours.items()):
+            move_to(page, frame["x"][i], frame["y"][i])
+            page.locator("body > div").last.get_by_text(f"class: {name}", exact=True).wait_for()
+            thumbnail = Image.open(io.BytesIO(page.locator(".thumbnail").screenshot())).convert("RGB")
+            seen = thumbnail.getpixel((thumbnail.width // 2, thumbnail.height // 2))
+            assert isinstance(seen, tuple)
+            assert max(abs(a - b) for a, b in zip(seen, colour, strict=True)) < 30
+
+
+def test_hover_on_the_curve_says_the_value(page: Page, tmp_path: Path) -> None:
+    arms = {"linear probe": 0.3, "zero-shot": 0.6}
+    rows = [(method, k, s, value + k / 100) for method, value in arms.items() for k in (1, 4, 16) for s in (1, 2)]
+    frame = pd.DataFrame(rows, columns=["method", "shot", "seed", "value"])
+    frame = frame.assign(track="few-shot val", metric="accuracy")
+    page.goto(accuracy_curve_html(frame, tmp_path / "curve.html", title="Accuracy").as_uri())
+    page.wait_for_selector("#chart .main-svg")
+    for name, shot, value in (("linear probe", 4, 34.0), ("zero-shot", 16, 76.0)):
+        move_to(page, shot, value)
+        box = page.locator(".hoverlayer .hovertext").filter(has_text=f"{value:.1f} %")
+        box.wait_for()
+        assert f"{name}{shot} shots: {value:.1f} %" in box.evaluate("e => e.textContent")

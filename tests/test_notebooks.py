@@ -1,0 +1,167 @@
+"""Every notebook is built in the same way: eight headings, one idea a cell, values to change at the top.
+
+Read as files, no kernel. tests/runs/test_committed.py has the rest: outputs of the present code, size, parameters that
+are literals with a comment each, sheets whose notebook exists.
+"""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+
+from xmodal_lib.runs.pages import WIDGET
+from xmodal_lib.runs.plan import parameters
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+HEADINGS = ["Parameters", "Data", "Idea", "Fit", "Result", "Look", "Learnt, and to try"]  # the title is the eighth
+LINES = 14  # of a code cell
+LONGER = {  # (notebook, first line of the cell): why it may have more
+    ("02_features", "import json"): "eleven imports",
+    ("10_cross_modal_adaptation", "import pandas as pd"): "nothing but imports",
+    ("60_latent_views", "from pathlib import Path"): "eleven imports",
+    ("90_compare", 'LIN = "Lin et al., CVPR 2023"'): "a table of claims, one a line",
+}
+SILENT = {"results.table", "results.metrics", "slider"}  # calls that leave nothing in a stored notebook
+FIGURES = {"results.figure", "display", "items"}
+ELSEWHERE = re.compile(r"(?<![\w./~:])/(home|root|tmp|usr|var|opt|mnt|srv|Users|private)/|\b[A-Z]:\\\\?(Users|Temp)\b")
+
+each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@cache
+def cells_of(notebook: Path) -> list[Any]:
+    return nbformat.read(notebook, 4).cells
+
+
+def code_of(notebook: Path) -> list[tuple[int, str]]:
+    """(number, source) of the code cells."""
+    return [(i, cell.source) for i, cell in enumerate(cells_of(notebook)) if cell.cell_type == "code"]
+
+
+def text_of(notebook: Path) -> str:
+    return "\n\n".join(cell.source for cell in cells_of(notebook) if cell.cell_type == "markdown")
+
+
+def calls(node: ast.AST) -> list[str]:
+    """Names of all functions that are called within, such as `results.figure`."""
+    return [ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)]
+
+
+def shows(source: str) -> bool:
+    """Whether a reader finds something below the cell: a figure, printed words, or the value of its last line."""
+    body = ast.parse(source).body
+    loud = [s for s in body if not (isinstance(s, ast.Expr) and calls(s) and calls(s)[0] in SILENT)]
+    if {"print", *FIGURES} & {name for statement in loud for name in calls(statement)}:
+        return True
+    return bool(loud) and loud[-1] is body[-1] and isinstance(body[-1], ast.Expr)
+
+
+@each
+def test_the_first_cell_says_what_to_expect(notebook: Path) -> None:
+    first = cells_of(notebook)[0]
+    assert first.cell_type == "markdown"
+    assert re.match(rf"# {notebook.stem[:2]} · \S", first.source), "the title is `# NN · Name`"
+    words = ["**Question.**", "**Run time.**", "**Reads**", "**Writes**"]
+    places = [first.source.find(word) for word in words]
+    assert -1 not in places and places == sorted(places), f"in this order: {', '.join(words)}"
+    question = first.source.partition("**Question.**")[2].partition("\n\n")[0].strip()
+    assert question.endswith("?") and question.count("?") == 1, f"one sentence that is a question: {question}"
+
+
+@each
+def test_the_same_headings_in_the_same_order(notebook: Path) -> None:
+    found = re.findall(r"^(#+) (.*)$", text_of(notebook), re.MULTILINE)
+    assert [name for mark, name in found if mark == "##"] == HEADINGS
+    assert [mark for mark, _ in found].count("#") == 1, "one title"
+    starts = [cell.source.startswith("#") for cell in cells_of(notebook) if "\n#" in f"\n{cell.source}"
+              and cell.cell_type == "markdown"]  # fmt: skip
+    assert all(starts), "a heading begins its cell"
+
+
+@each
+def test_one_cell_of_parameters_right_after_its_heading(notebook: Path) -> None:
+    cells = cells_of(notebook)
+    tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and cells[tagged[0]].cell_type == "code"
+    assert cells[tagged[0] - 1].source.startswith("## Parameters")
+    lines = cells[tagged[0]].source.splitlines()
+    assert len(lines) == len(parameters(ROOT, str(notebook.relative_to(ROOT)))), "a parameter a line, nothing else"
+
+
+@each
+def test_learnt_says_what_to_try(notebook: Path) -> None:
+    cells = cells_of(notebook)
+    assert cells[-1].cell_type == "markdown" and cells[-1].source.startswith("## Learnt")
+    sets = [line for line in cells[-1].source.splitlines() if line.startswith("* Set ")]
+    assert sets and "\n* Exercise: " in cells[-1].source
+    named = {name for line in sets for name in re.findall(r"`(\w+) = ", line)}
+    known = set(parameters(ROOT, str(notebook.relative_to(ROOT))))
+    assert named and named <= known, f"no parameter of this notebook: {sorted(named - known)}"
+    assert not re.findall(r"\b(VERDICT|TODO|TBD|FIXME|XXX)\b", text_of(notebook)), "a sentence is still to be written"
+
+
+@each
+def test_code_cells_are_short(notebook: Path) -> None:
+    for i, source in code_of(notebook):
+        lines = source.splitlines()
+        if (notebook.stem, lines[0]) not in LONGER:
+            assert len(lines) <= LINES, f"cell {i} ({lines[0]}) has {len(lines)} lines"
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert length <= 5, f"cell {i}: {node.name} has {length} lines; it belongs to the library"
+            assert not isinstance(node, ast.ClassDef), f"cell {i}: a class belongs to the library"
+
+
+@pytest.mark.parametrize(("stem", "first"), LONGER, ids=lambda value: value[:12])
+def test_exceptions_are_still_needed(stem: str, first: str) -> None:
+    found = [source for _, source in code_of(ROOT / "notebooks" / f"{stem}.ipynb") if source.startswith(f"{first}\n")]
+    assert found and len(found[0].splitlines()) > LINES, "take it out of LONGER"
+
+
+@each
+def test_a_sentence_before_what_is_shown(notebook: Path) -> None:
+    """Between two texts: at most two code cells, of which at most one shows something, and at most one figure a cell.
+
+    So a cell that shows something follows a text, or a silent cell that does.
+    """
+    together: list[int] = []
+    for i, cell in enumerate(cells_of(notebook)):
+        if cell.cell_type != "code":
+            together = []
+            continue
+        together.append(i)
+        seen = [j for j in together if shows(cells_of(notebook)[j].source)]
+        assert len(together) <= 2, f"cells {together} have no text between them"
+        assert len(seen) <= 1, f"cells {seen} each show something; say before each what to look for"
+        drawn = [name for name in calls(ast.parse(cell.source)) if name in FIGURES]
+        assert len(drawn) <= 1, f"cell {i} shows {len(drawn)} figures"
+
+
+@each
+def test_nothing_of_a_machine_or_a_live_session(notebook: Path) -> None:
+    book = nbformat.read(notebook, 4)
+    assert "widgets" not in book.metadata
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if WIDGET in output.get("data", {})]
+    texts = [text for output in outputs for kind, text in output.get("data", {"text/": output.get("text", "")}).items()
+             if kind.startswith("text/")]  # fmt: skip
+    for text in [*(cell.source for cell in book.cells), *texts]:
+        found = ELSEWHERE.search(text)
+        assert str(ROOT) not in text and not found, f"an absolute path: {text[found.start() :][:80] if found else ROOT}"
+
+
+def test_every_notebook_has_a_sheet() -> None:
+    sheets = {yaml.safe_load(path.read_text("utf-8"))["notebook"] for path in (ROOT / "params").glob("*.yaml")}
+    assert sheets == {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS}
+
+
+def test_the_readme_lists_the_notebooks() -> None:
+    table = (ROOT / "README.md").read_text("utf-8").partition("## The notebooks")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == [path.stem for path in NOTEBOOKS]
