@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -172,6 +173,27 @@ def test_several_at_once(source):
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     _extract(source, e)
+
+
+def _extract_noting(source, e, file):
+    def noting(row):
+        with file.open("a") as notes:
+            notes.write(f"{row}\n")
+        return source.open["text"](row)
+
+    _extract(replace(source, open={"text": noting}), e)
+
+
+def test_several_at_once_share_the_work(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "BLOCK", 8)
+    e, file, context = encoder(), tmp_path / "notes", multiprocessing.get_context("fork")
+    processes = [context.Process(target=_extract_noting, args=(source, e, file)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert Counter(file.read_text().split()) == Counter(str(row) for row in range(N))  # each row once in all
 
 
 def test_what_cannot_be_extracted_says_why(source):

@@ -12,13 +12,14 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +29,8 @@ from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.home import home, replacing
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
+
+BLOCK = 256  # rows that one process takes at a time
 
 
 def extract(source: Source, encoders: Mapping[str, Encoder], *, tables: Tables | None = None,
@@ -92,10 +95,10 @@ def _features(source: Source, modality: str, encoder: Encoder, rows: Tensor, bat
     wanted = np.unique(rows.numpy())
     if len(cache.missing(wanted)):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):  # whoever waited here finds the rows done
+        with FileLock(folder / "lock"):
             cache.prepare()
-            title = f"{source.name} {modality}: {encoder.name}"
-            cache.fill(cache.missing(wanted, note=True), source.open[modality], batch, title if progress else None)
+        title = f"{source.name} {modality}: {encoder.name}"
+        cache.fill(wanted, source.open[modality], batch, title if progress else None)
     return cache.read(rows.numpy())
 
 
@@ -129,9 +132,25 @@ class _Cache:
                 file.truncate(file.tell() + dtype.itemsize * math.prod(shape))
 
     def fill(self, rows: np.ndarray, open_row: Callable[[int], Any], batch: int, title: str | None) -> None:
-        """Compute these rows, a batch at a time; what is done stays, whenever the process ends."""
-        bar = tqdm(total=len(rows), desc=title, unit="row", leave=False, disable=title is None or not len(rows))
-        with bar, (self.folder / "x.npy").open("r+b") as x, (self.folder / "sums.npy").open("r+b") as sums:
+        """Compute those of these rows that are missing; what is done stays, whenever the process ends.
+
+        Rows are taken in blocks, each under a lock. A block that another process has is left for the end, when it is
+        done or given up: so several processes share the work.
+        """
+        rows = self.missing(rows, note=True)
+        blocks = {int(k): rows[rows // BLOCK == k] for k in np.unique(rows // BLOCK)}
+        with tqdm(total=len(rows), desc=title, unit="row", leave=False, disable=title is None or not len(rows)) as bar:
+            for patient in (False, True):
+                for k in list(blocks):
+                    lock = FileLock(self.folder / f"lock-{k}")
+                    with suppress(Timeout), lock.acquire(blocking=patient):
+                        block = blocks.pop(k)
+                        todo = self.missing(block)
+                        bar.update(len(block) - len(todo))
+                        self._fill(todo, open_row, batch, bar)
+
+    def _fill(self, rows: np.ndarray, open_row: Callable[[int], Any], batch: int, bar: tqdm) -> None:
+        with (self.folder / "x.npy").open("r+b") as x, (self.folder / "sums.npy").open("r+b") as sums:
             for start in range(0, len(rows), batch):
                 part = rows[start : start + batch]
                 values = self._compute(part, open_row)

@@ -24,16 +24,18 @@ def generator(seed: int, *salt: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def batches(n: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Row numbers (size,) of batches without end: shuffled passes, each without its incomplete last batch.
+def batches(rows: Sequence[Tensor], size: int, rng: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+    """Batches of aligned rows (n, ...) without end: shuffled passes, each without its incomplete last batch.
 
     Raises:
         ValueError: the batch is larger than the number of rows.
     """
+    n = len(rows[0])
     if not 1 <= size <= n:
         raise ValueError(f"a batch of {size} rows cannot be drawn from {n}")
     while True:
-        yield from torch.randperm(n, generator=rng)[: n - n % size].view(-1, size)
+        order = torch.randperm(n, generator=rng)[: n - n % size]
+        yield from zip(*(part[order].split(size) for part in rows), strict=True)
 
 
 def warmup_cosine(step: int, total: int, *, lr: float, warmup: int = 50, first: float = 1e-5) -> float:
@@ -49,17 +51,20 @@ def warmup_cosine(step: int, total: int, *, lr: float, warmup: int = 50, first: 
 
 
 class CellAdamW:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8) on parameters that stack G cells, p (G, ...), each with its own decay.
+    """AdamW (betas 0.9 and 0.999, eps 1e-8) on parameters that stack G cells, p (G, ...).
 
-    Calls the kernel behind torch.optim.AdamW(fused=True) directly: at these sizes the optimiser's own bookkeeping for
-    G parameter groups costs more than the step (`benchmarks/grid.py`).
+    Each cell has its own weight decay and learning rate; neighbours with an equal base rate are stepped together. Calls
+    the kernel behind torch.optim.AdamW(fused=True) directly: at these sizes the optimiser's own bookkeeping for G
+    parameter groups costs more than the step (`benchmarks/grid.py`).
     """
 
-    def __init__(self, params: Sequence[Tensor], weight_decay: Sequence[float]) -> None:
+    def __init__(self, params: Sequence[Tensor], lr: Sequence[float], weight_decay: Sequence[float]) -> None:
+        self.params, self.decay = params, torch.tensor(weight_decay, device=params[0].device)
         moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
-        self.cells = [
-            ([p[g] for p in params], [m[g] for m, _ in moments], [v[g] for _, v in moments], decay)
-            for g, decay in enumerate(weight_decay)
+        starts = [g for g in range(len(lr)) if g == 0 or lr[g] != lr[g - 1]]
+        self.groups = [
+            (cells, [p[cells] for p in params], [m[cells] for m, _ in moments], [v[cells] for _, v in moments])
+            for cells in (slice(g, end) for g, end in zip(starts, [*starts[1:], len(lr)], strict=True))
         ]
         self.count = torch.zeros((), device=params[0].device)
         self.counts = [self.count] * len(params)
@@ -69,10 +74,13 @@ class CellAdamW:
         """One step of every cell along grads (G, ...), with a learning rate a cell."""
         self.count += 1
         grads = [grad.contiguous() for grad in grads]  # the kernel reads them as if they were
-        for g, (params, first, second, decay) in enumerate(self.cells):
+        keep = 1 - torch.tensor(lrs, device=self.decay.device) * self.decay  # (G,)
+        for p in self.params:
+            p.mul_(keep.view(-1, *[1] * (p.ndim - 1)))
+        for cells, params, first, second in self.groups:
             torch._fused_adamw_(
-                params, [grad[g] for grad in grads], first, second, [], self.counts, lr=lrs[g], beta1=0.9, beta2=0.999,
-                weight_decay=decay, eps=1e-8, amsgrad=False, maximize=False,
+                params, [grad[cells] for grad in grads], first, second, [], self.counts, lr=lrs[cells.start],
+                beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
             )  # fmt: skip
 
 

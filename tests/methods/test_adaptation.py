@@ -38,8 +38,8 @@ def test_batch_is_shared_as_released(batch: int, parts: int, sizes: list[int]) -
 
 
 def test_batches_are_shuffled_passes_without_their_last_part() -> None:
-    stream = batches(10, 4, torch.Generator().manual_seed(0))
-    passes = [torch.cat([next(stream), next(stream)]) for _ in range(5)]
+    stream = batches((torch.arange(10),), 4, torch.Generator().manual_seed(0))
+    passes = [torch.cat([*next(stream), *next(stream)]) for _ in range(5)]
     assert all(len(p.unique()) == 8 for p in passes)
     assert not torch.equal(passes[0], passes[1])
 
@@ -52,12 +52,11 @@ def reference(episode, cell: dict, iterations: int, seed: int, scale: float = 10
         head.weight.copy_(unit(class_means(text.x, text.y, len(episode.support.classes))))
     optimiser = torch.optim.AdamW(head.parameters(), lr=1.0, weight_decay=cell["weight_decay"])
     half = cell["batch"] // 2
-    streams = [batches(len(t), half, generator(seed, half, i)) for i, t in enumerate((image, text))]
+    streams = [batches((t.x, t.y), half, generator(seed, half, i)) for i, t in enumerate((image, text))]
     for step in range(iterations):
         optimiser.param_groups[0]["lr"] = warmup_cosine(step, iterations, lr=cell["lr"])
-        i, t = next(streams[0]), next(streams[1])
-        z = unit(torch.cat([image.x[i], text.x[t]]))
-        loss = F.cross_entropy(scale * head(z), torch.cat([image.y[i], text.y[t]]))
+        (x, y), (x_text, y_text) = next(streams[0]), next(streams[1])
+        loss = F.cross_entropy(scale * head(unit(torch.cat([x, x_text]))), torch.cat([y, y_text]))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -79,6 +78,20 @@ def test_cells_trained_at_once_equal_cells_trained_alone(episode) -> None:
         alone = LinearProbe(iterations=150, grid=cell).fit(episode.support, episode.val).cells_
         assert alone.loc[0, "val_accuracy"] == pytest.approx(line["val_accuracy"], abs=1e-6)
         assert alone.loc[0, "iteration"] == line["iteration"]
+
+
+@pytest.mark.parametrize("kind", [LinearProbe, AdapterProbe])
+def test_without_val_is_the_fit_that_was_given_no_val(episode, kind) -> None:
+    """And so whatever stands in the validation rows."""
+    probe = kind(iterations=150, lr=1e-2, weight_decay=0.1, batch=4, grid=GRID)
+    alone = probe.fit(episode.support)
+    poisoned = replace(episode.val, rows={"image": replace(episode.val["image"], y=episode.val["image"].y.flip(0))})
+    for val in (episode.val, poisoned):
+        torch.testing.assert_close(
+            probe.fit(episode.support, val).without_val().head_, alone.head_, atol=1e-4, rtol=1e-4
+        )
+    with pytest.raises(ValueError, match="was not trained"):
+        kind(iterations=20, grid=GRID, lr=3.0).fit(episode.support, episode.val).without_val()
 
 
 def test_selection_keeps_the_first_best_cell_and_iteration(episode) -> None:
@@ -114,9 +127,9 @@ def test_stacked_adamw_is_torchs_own_side_by_side() -> None:
     alone = [[p[g].clone().requires_grad_() for p in params] for g in range(3)]
     decays = [0.0, 0.1, 0.5]
     theirs = [torch.optim.AdamW(p, lr=1.0, weight_decay=d) for p, d in zip(alone, decays, strict=True)]
-    ours = CellAdamW(params, decays)
+    ours = CellAdamW(params, [0.1, 0.01, 0.01], decays)
     for step in range(20):
-        grads, lrs = [torch.randn_like(p) for p in params], [0.1 / (step + 1), 0.01, 1e-5]
+        grads, lrs = [torch.randn_like(p) for p in params], [0.1 / (step + 1), 0.01, 0.01]
         grads[0] = torch.randn(3, 2, 4).mT  # not contiguous, as a backward pass may give them
         ours.step(grads, lrs)
         for g, optimiser in enumerate(theirs):

@@ -63,14 +63,15 @@ class Recipe:
 
 
 def default_bridge(
-    split: int = 0, seed: int = 0, *, size: int = 128, category_words: bool = False, progress: bool = True
-) -> dict[str, Encoder]:
+    split: int = 0, seed: int = 0, *, size: int = 128, category_words: bool = False, speech: bool = True,
+    progress: bool = True,
+) -> dict[str, Encoder]:  # fmt: skip
     """The bridge of the base concepts of `emoji.base_novel(…, split)`: {"image", "text", "speech"}, one space.
 
     `seed` varies its training; `size` is the pictures' side in pixels; `category_words` as in `bridge`. Use it on any
     emoji source, for the novel concepts of the same split.
     """
-    source = emoji.load("concept", size=size)
+    source = emoji.load("concept", size=size, modalities=("image", "text", "speech")[: 2 + speech])
     base = emoji.base_novel(source, split).items(source, "base")
     return bridge(source, base, seed=seed, size=size, category_words=category_words, progress=progress)
 

@@ -1,7 +1,8 @@
 """All methods by name. A plain dict: look one up, or import the class."""
 
-from xmodal_lib.methods.adaptation import AdapterProbe, LinearProbe, NearestMean, PartialFinetuning, WiseFT, ZeroShot
+from xmodal_lib.methods.adaptation import LinearProbe, NearestMean, WiseFT, ZeroShot
 from xmodal_lib.methods.cache import TipAdapter, TipAdapterF
+from xmodal_lib.methods.finetuning import AdapterProbe, PartialFinetuning
 from xmodal_lib.methods.method import Method, NotFitted
 
 METHODS: dict[str, type[Method]] = {

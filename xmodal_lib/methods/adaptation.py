@@ -15,8 +15,7 @@ step adds multiples of z to W, so each class weight ends as its start plus a mix
 | LinearProbe(modalities=("image",), init="") | linear probing |
 | LinearProbe(modalities=("image",)) then `.at(0.5)` | WiSE-FT |
 | LinearProbe() | cross-modal linear probing; `.at(0.5)`: cross-modal WiSE-FT |
-| AdapterProbe() | cross-modal adapter (CLIP-Adapter's head) |
-| PartialFinetuning() | cross-modal partial finetuning |
+| AdapterProbe(), PartialFinetuning() of `finetuning` | cross-modal adapter, cross-modal partial finetuning |
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ from xmodal_lib.training import CellAdamW, batches, cells, check_finite, generat
 
 Rows = dict[str, Tensor]  # modality -> (n_m, ...)
 LINEAR_GRID = {"lr": (1e-3, 1e-4), "weight_decay": (0.0, 0.01, 1e-4), "batch": (8, 32)}
-ADAPTER_GRID = {"lr": (1e-4, 1e-5, 1e-6, 1e-7), "weight_decay": (0.0, 1e-3, 1e-5), "batch": (8,)}
-PARTIAL_GRID = {"lr": (1e-5, 1e-6, 1e-7), "weight_decay": (0.0, 1e-3, 1e-5), "batch": (8,)}
 
 
 @dataclass
@@ -167,6 +164,7 @@ class LinearProbe(CosineMethod):
                              "fewer rows of each modality than there are; set `batch` or `grid`")  # fmt: skip
         best = max(trained, key=lambda g: (trained[g]["val_accuracy"], -g))
         self.cell_, self.history_ = options[best], trained[best]["history"]
+        self.last_ = next((result["last"] for g, result in trained.items() if options[g] == own), None)
         self.cells_ = pd.DataFrame(
             [{**options[g], "val_accuracy": r["val_accuracy"], "iteration": r["iteration"]} for g, r in trained.items()]
         )
@@ -185,7 +183,19 @@ class LinearProbe(CosineMethod):
         mixed.head_ = alpha * self.head_ + (1 - alpha) * self.zeroshot_
         return mixed
 
-    # -- what the adapter and partial finetuning do otherwise ------------------------------------------------
+    def without_val(self) -> Self:
+        """What `fit(support, None)` gives, taken from a fit that trained the same cell among others.
+
+        The cells are independent, so the last iterate of the cell of the fields has seen no validation row.
+        """
+        self._check_fitted()
+        if self.last_ is None:
+            raise ValueError("the cell of the fields lr, weight_decay, batch was not trained; use fit(support, None)")
+        last = copy.copy(self)
+        last._keep(self.last_)
+        return last
+
+    # -- what the methods of `finetuning` do otherwise ------------------------------------------------
 
     def _rows(self, modality: str, x: Tensor) -> Tensor:
         """Rows as the training loop sees them."""
@@ -240,7 +250,7 @@ class LinearProbe(CosineMethod):
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Train the cells of a group side by side on the same batches; one result a cell."""
         params = [p.expand(len(group), *p.shape).clone() for p in start]
-        optimiser = CellAdamW(params, [cell["weight_decay"] for cell in group])
+        optimiser = CellAdamW(params, *([cell[name] for cell in group] for name in ("lr", "weight_decay")))
         best, score = [p.clone() for p in params], torch.full((len(group),), -1.0)
         iteration, history = torch.zeros(len(group), dtype=torch.int64), []
         stream = _mixed_batches(x, y, sizes, self.seed)
@@ -248,7 +258,7 @@ class LinearProbe(CosineMethod):
             x_batch, y_batch = next(stream)
             if step % self.every == 0:
                 with torch.no_grad():
-                    loss = _cell_losses(self._scores(params, x_batch), y_batch)  # (G,)
+                    loss = cell_losses(self._scores(params, x_batch), y_batch)  # (G,)
                 check_finite(loss.sum().item(), step, type(self).__name__)
             lrs = [warmup_cosine(step, self.iterations, lr=cell["lr"]) for cell in group]
             optimiser.step(self._gradients(params, x_batch, y_batch), lrs)
@@ -271,118 +281,13 @@ class LinearProbe(CosineMethod):
                 "val_accuracy": score[g].item() if held is not None else float("nan"),
                 "iteration": int(iteration[g]),
                 "best": [p[g].clone() for p in best],
+                "last": [p[g].clone() for p in params],
                 "history": pd.DataFrame(
                     [{"step": s, "loss": z[g].item(), "val_accuracy": a[g].item()} for s, z, a in history]
                 ),
             }
             for g in range(len(group))
         ]
-
-
-@dataclass
-class AdapterProbe(LinearProbe):
-    """CLIP-Adapter's bottleneck before the linear head, both trained: z' = ratio MLP(z) + (1 - ratio) z.
-
-    MLP: d -> d/4 -> ReLU -> d -> ReLU, no biases; z' is not made unit again. Source: Gao et al., IJCV 2023; Lin et al.
-    train it on both modalities. At step 0 it is not zero-shot, as the MLP starts at random.
-    """
-
-    ratio: float = 0.2
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(ADAPTER_GRID))
-
-    def embed(self, query: Tables) -> Rows:
-        rows = super().embed(query)
-        return {m: _bottleneck(z, self.down_, self.up_, self.ratio) for m, z in rows.items()}
-
-    def _start(self, head: Tensor) -> list[Tensor]:
-        d, rng = head.shape[1], generator(self.seed, 1)
-        down = torch.empty(d, d // 4).uniform_(-(d**-0.5), d**-0.5, generator=rng)
-        up = torch.empty(d // 4, d).uniform_(-((d // 4) ** -0.5), (d // 4) ** -0.5, generator=rng)
-        return [head, down, up]
-
-    def _scores(self, params: Sequence[Tensor], x: Rows) -> Tensor:
-        head, down, up = params  # (G, C, d), (G, d, d/4), (G, d/4, d)
-        z = _bottleneck(torch.cat(list(x.values())), down, up, self.ratio)  # (G, n, d)
-        return (self.scale * z @ head.mT).transpose(0, 1)
-
-    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
-        """The same as autograd's, written out: with few rows a batch, autograd's bookkeeping is half of the time."""
-        head, down, up = params
-        z = torch.cat(list(x.values()))  # (b, d)
-        a = torch.relu(z @ down)  # (G, b, d/4)
-        u = torch.relu(a @ up)  # (G, b, d)
-        out = self.ratio * u + (1 - self.ratio) * z  # (G, b, d)
-        error = (self.scale * out @ head.mT).softmax(2)  # (G, b, C)
-        error[:, torch.arange(len(y)), y] -= 1
-        error *= self.scale / len(y)
-        to_u = self.ratio * (error @ head) * (u > 0)
-        to_a = (to_u @ up.mT) * (a > 0)
-        return [error.mT @ out, z.T @ to_a, a.mT @ to_u]
-
-    def _keep(self, params: Sequence[Tensor]) -> None:
-        self.head_, self.down_, self.up_ = params
-
-
-@dataclass
-class PartialFinetuning(LinearProbe):
-    """The head and the last layers of an encoder, trained together; the trunk below is frozen and run once.
-
-    `encoders[m]` of each modality in `tuned` is the tail: it takes the trunk's output (n, ...) to features (n, d).
-    Source: Lin et al. (RN50: the attention pool; ViT: the last block), scale exp(4.0).
-    Differs: BatchNorm layers of the tail keep their statistics (eval mode), and cells train one after another.
-    """
-
-    scale: float = 54.598  # exp(4.0)
-    tuned: tuple[str, ...] = ("image",)
-    lr: float = 1e-5
-    weight_decay: float = 0.0
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(PARTIAL_GRID))
-
-    def _fit(self, support: Tables, val: Tables | None) -> None:
-        missing = [m for m in self.tuned if m not in self.encoders]
-        if missing:
-            raise ValueError(
-                f"PartialFinetuning tunes {missing[0]!r}; give its tail as encoders={{{missing[0]!r}: tail}}"
-            )
-        self.tails_: dict[str, nn.Module] = {}  # until trained, the encoders given are the tails
-        super()._fit(support, val)
-
-    def _encoder(self, modality: str) -> nn.Module:
-        return self.tails_[modality].eval() if modality in getattr(self, "tails_", {}) else super()._encoder(modality)
-
-    def _rows(self, modality: str, x: Tensor) -> Tensor:
-        return x if modality in self.tuned else super()._rows(modality, x)
-
-    def _groups(self, options: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-        return [[g] for g in range(len(options))]
-
-    def _start(self, head: Tensor) -> list[Tensor]:
-        return [head, *(p.detach() for m in self.tuned for p in self.encoders[m].parameters())]
-
-    def _scores(self, params: Sequence[Tensor], x: Rows) -> Tensor:
-        head, weights = params[0][0], iter(p[0] for p in params[1:])
-        z = {m: rows for m, rows in x.items() if m not in self.tuned}
-        for m in self.tuned:
-            tail = self.encoders[m].eval()
-            own = {name: next(weights) for name, _ in tail.named_parameters()}
-            if m in x:
-                parts = [torch.func.functional_call(tail, own, (part,)) for part in x[m].split(256)]
-                z[m] = F.normalize(torch.cat(parts), dim=1)
-        return (self.scale * torch.cat([z[m] for m in x]) @ head.T).unsqueeze(1)  # (n, 1, C)
-
-    def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
-        leaves = [p.detach().requires_grad_() for p in params]
-        return list(torch.autograd.grad(_cell_losses(self._scores(leaves, x), y).sum(), leaves))
-
-    def _keep(self, params: Sequence[Tensor]) -> None:
-        self.head_, weights = params[0], iter(params[1:])
-        self.tails_ = {m: copy.deepcopy(self.encoders[m]) for m in self.tuned}
-        with torch.no_grad():
-            for tail in self.tails_.values():
-                for p in tail.parameters():
-                    p.copy_(next(weights))
 
 
 @dataclass
@@ -439,18 +344,13 @@ def _shares(batch: int, parts: int) -> list[int]:
 def _mixed_batches(x: Rows, y: Rows, sizes: Sequence[int], seed: int) -> Iterator[tuple[Rows, Tensor]]:
     """Batches with `sizes[i]` rows of modality i, each modality shuffled and restarted by itself."""
     used = {m: size for m, size in zip(x, sizes, strict=True) if size}
-    streams = {m: batches(len(x[m]), size, generator(seed, size, i)) for i, (m, size) in enumerate(used.items())}
+    streams = {m: batches((x[m], y[m]), size, generator(seed, size, i)) for i, (m, size) in enumerate(used.items())}
     while True:
-        pick = {m: next(stream) for m, stream in streams.items()}
-        yield {m: x[m][rows] for m, rows in pick.items()}, torch.cat([y[m][rows] for m, rows in pick.items()])
+        parts = {m: next(stream) for m, stream in streams.items()}
+        yield {m: rows for m, (rows, _) in parts.items()}, torch.cat([labels for _, labels in parts.values()])
 
 
-def _bottleneck(z: Tensor, down: Tensor, up: Tensor, ratio: float) -> Tensor:
-    """ratio * relu(relu(z down) up) + (1 - ratio) * z; leading axes of the weights are cells."""
-    return ratio * torch.relu(torch.relu(z @ down) @ up) + (1 - ratio) * z
-
-
-def _cell_losses(logits: Tensor, y: Tensor) -> Tensor:
+def cell_losses(logits: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of each cell: (n, G, C), (n,) -> (G,)."""
     n, g, c = logits.shape
     return F.cross_entropy(logits.reshape(n * g, c), y.repeat_interleave(g), reduction="none").view(n, g).mean(0)

@@ -89,9 +89,10 @@ class TipAdapterF(TipAdapter):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         self.keys_, best = keys, (-1, keys.detach().clone())
         self.history_: list[tuple[int, float]] = []
-        for step, rows in zip(range(steps), batches(len(z), size, generator(self.seed)), strict=False):
-            logits = self.scale * z[rows] @ self.head_.T + self.alpha * self._cache(z[rows], self.beta)
-            loss = F.cross_entropy(logits, table.y[rows])
+        stream = batches((z, table.y), size, generator(self.seed))
+        for step, (rows, y) in zip(range(steps), stream, strict=False):
+            logits = self.scale * rows @ self.head_.T + self.alpha * self._cache(rows, self.beta)
+            loss = F.cross_entropy(logits, y)
             check_finite(loss.item(), step, "TipAdapterF")
             self.history_.append((step, loss.item()))
             optimiser.zero_grad()
