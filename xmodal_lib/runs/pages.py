@@ -28,7 +28,7 @@ h3 { font-size: 1.05rem; margin: 1.6rem 0 0.4rem; } h4 { font-size: 0.95rem; mar
 p { max-width: 48rem; margin: 0.5rem 0; } a { color: var(--link); } .soft { color: var(--soft); }
 code, pre { font: 0.86rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 pre { background: var(--panel); border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; margin: 0.4rem 0; }
-:not(pre) > code { background: var(--panel); padding: 0.1em 0.3em; border-radius: 4px; }
+:not(pre) > code { background: var(--panel); padding: 0.1em 0.3em; border-radius: 4px; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 0.4rem 0; }
 table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.28rem 0.8rem 0.28rem 0; border: 0; border-bottom: 1px solid var(--line); text-align: left;
