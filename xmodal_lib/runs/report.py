@@ -112,7 +112,8 @@ def _result(plan: Plan, job: Job) -> str:
         parts.append(_metrics(metrics))
     tables = [p for p in files if p.suffix in (".parquet", ".csv", ".json")]
     parts += [_file_table(job, folder, p) for p in tables]
-    rest = [p for p in files if p not in tables and p.with_suffix(".png") not in pictures]
+    copies = {p.with_suffix(suffix) for p in pictures for suffix in (".png", ".pdf", ".svg", ".txt")}
+    rest = [p for p in files if p not in tables and p not in copies and p.name != "plotly.min.js"]
     if rest:
         words = ", ".join(_link(job, p.relative_to(folder).as_posix()) for p in rest)
         parts.append(f"<p>Files: {words}</p>")
