@@ -1,12 +1,12 @@
 """What a whole grid costs: the probes of xmodal_lib.methods, all cells at once, against a plain loop, cell by cell.
 
-    python benchmarks/grid.py                  # a few minutes; prints the table and writes benchmarks/grid.md
+    python benchmarks/grid.py                  # some ten minutes; prints the table and writes benchmarks/grid.md
     python benchmarks/grid.py --iterations 80  # a quick look; writes nothing unless --out says where
 
 The plain loop is what anybody would write first, and what the released code of the paper does: nn.Linear,
 torch.optim.AdamW, autograd, one cell after another. Both see the same rows, starts, batches, learning rates and
-validations, and must end at the same validation accuracies. Synthetic unit features, one thread, CPU seconds, the best
-of some repeats, each in a process of its own.
+validations, and end at the same validation accuracies but for rounding. Synthetic unit features, one thread, CPU
+seconds, the best of some repeats, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -213,6 +213,7 @@ def main() -> None:
     given = parser.parse_args()
     load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
+    note = f" {given.note}" if given.note else ""
     head = ["grid", "classes × width", "cells", "plain, CPU s", "at once, CPU s", "ratio", "plain in full, s",
             "at once in full, s", "plain, MB", "at once, MB", "largest difference, points"]  # fmt: skip
     table = [head, ["---", "---", *["---:"] * 9]]
@@ -221,16 +222,17 @@ def main() -> None:
         print(" | ".join(table[-1]), flush=True)
     text = f"""# A whole grid at once, against a plain loop
 
-Written by `python benchmarks/grid.py`. {describe()}{load}. {given.note}
+Written by `python benchmarks/grid.py`. {describe()}{load}.{note}
 
 {chr(10).join("| " + " | ".join(cells) + " |" for cells in table)}
 
 * **plain**: nn.Linear, torch.optim.AdamW, autograd, a cell after another; **at once**: `fit` with validation. CPU
   seconds of {given.iterations} iterations a cell, both ways, one thread, the least of {given.repeats}.
 * **in full**: {PUBLISHED} iterations a cell, as published. "about" is the measured time times
-  {PUBLISHED / given.iterations:g}, since every iteration does the same work; without "about" it was measured.
+  {PUBLISHED / given.iterations:g}, since every iteration does the same work; without "about" it was measured, once.
 * **MB**: resident memory above what the process held before, at its peak.
-* **largest difference**: between the two ways' best validation accuracies, over the cells.
+* **largest difference**: between the two ways' best validation accuracies, over the cells; rounding can turn a
+  row.
 * Half of a batch of 32 does not fit the 15 texts of notebook 10, so there six of the twelve linear cells are trained.
 * Rows are synthetic, in a narrow cone as those of CLIP and of the bridge are.
 """
