@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from xmodal_lib.home import Unusable, home
 from xmodal_lib.sources import emoji, emoji_drawings, speech
@@ -279,3 +280,41 @@ def test_drawings_are_stored_end_to_end():
     drawn = emoji_drawings.drawings("twemoji", SIZE)
     shown = [np.asarray(drawn.open(k)) for k in range(4)]
     assert all((a != b).any() for a, b in pairwise(shown))
+
+
+# edges
+
+
+def step(low: int, high: int, channel: int = 0) -> Image.Image:
+    """The left half `low`, the right half `high` in one colour, 0 in the others."""
+    pixels = np.zeros((20, 24, 3), np.uint8)
+    pixels[:, :12, channel], pixels[:, 12:, channel] = low, high
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_edges_are_where_colours_change_and_as_dark_as_they_change(sigma):
+    for channel in range(3):
+        for low, high in ((0, 255), (255, 0), (0, 51), (100, 200)):
+            shown = np.asarray(emoji_drawings.edges(step(low, high, channel), sigma), float)
+            assert shown.shape == (20, 24, 3) and (shown == shown[:, :, :1]).all() and (shown == shown[:1]).all()
+            line = 255 - shown[0, :, 0]  # (24,) darkness
+            slope = abs(high - low) * np.exp(-0.5 * ((np.arange(24) - 11.5) / sigma) ** 2)
+            assert np.abs(line - slope).max() <= 0.05 * abs(high - low) + 1  # a Gaussian around the edge
+    assert np.asarray(emoji_drawings.edges(Image.new("RGB", (8, 8), (9, 200, 30)))).min() == 255
+    assert emoji_drawings.edges(Image.new("L", (7, 5), 3)).size == (7, 5)
+    with pytest.raises(ValueError, match="sigma is 0 pixels"):
+        emoji_drawings.edges(step(0, 1), 0)
+
+
+def test_edges_of_colour_drawings_are_a_modality_on_request():
+    source = tiny(styles=("twemoji", "openmoji-line"), modalities=("image", "edges"))
+    image, drawn = source.info["image"], source.info["edges"]
+    assert len(image) == 2 * len(drawn) and set(drawn["style"]) == {"twemoji"} and set(drawn["ink"]) == {"colour"}
+    for i in (0, 11):
+        row = int(np.flatnonzero((image["concept"] == drawn["concept"][i]) & (image["style"] == "twemoji"))[0])
+        assert np.array_equal(source.open["edges"](i), emoji_drawings.edges(source.open["image"](row)))
+    assert len(shared_items(source.tables.only("image"), source.tables.only("edges"))) == 0
+    assert source.digest_of("edges") != source.digest_of("image") and "edges" not in emoji.MODALITIES
+    with pytest.raises(ValueError, match="edges need at least one style in colour: twemoji, noto"):
+        tiny(styles=("openmoji-line",), modalities=("edges",))

@@ -1,4 +1,4 @@
-"""The embedded data set: emoji as drawings by five hands, as words, and as spoken words.
+"""The embedded data set: emoji as drawings by five hands, as words, and as spoken words; on request as edges.
 
 >>> source = load("category", styles=("twemoji",), categories=("food-fruit", "tool"), per_category=4)
 >>> source.tables.classes
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xmodal_lib.sources import packages, speech
 from xmodal_lib.sources.emoji_concepts import class_categories, concepts, other_words, records
-from xmodal_lib.sources.emoji_drawings import STYLES, Drawings, check_style, drawings
+from xmodal_lib.sources.emoji_drawings import EDGES, STYLES, Drawings, check_style, drawings, edges
 from xmodal_lib.sources.emoji_splits import BaseNovel, base_novel, pair_rows
 from xmodal_lib.sources.emoji_words import (
     PROMPTS,
@@ -41,6 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODALITIES = ("image", "text", "speech")
+DERIVED = ("edges",)  # computed from the rows of another modality, and loaded where it is named
 VOICES = (*speech.TRAIN_VOICES, *speech.HELD_OUT_VOICES)
 
 
@@ -65,6 +66,7 @@ def load(
     `info` has the drawings and voices of all concepts, also of those that are of no class at this level; `tables` says
     which rows are. Every line has concept (hex code), name, category, group and family; beside these
     image: style, drawing_family, ink ("colour", "one-ink", "line");
+    edges (only if `modalities` names it): the same, for the drawings in colour, each shown by its edges alone;
     text: kind ("class", "prompt", "name", "tag"), string, held_out (of a concept's tags, every second),
     category_word (whether the string has a word of its category's or group's name);
     speech: voice, held_out (voices not for training), rate, pitch, seed.
@@ -80,6 +82,7 @@ def load(
     drawn = concepts() if categories is None and per_category is None else table  # rows are the same at both levels
     makers: dict[str, Callable[[], tuple[pd.DataFrame, Callable[[int], Any], str]]] = {
         "image": lambda: _images(drawn, styles, size),
+        "edges": lambda: _edges(drawn, styles, size),
         "text": lambda: _texts(table, level, classes),
         "speech": lambda: _spoken(drawn, voices, seed, snr),
     }
@@ -110,11 +113,13 @@ def licences() -> pd.DataFrame:
 def _check(level: str, modalities: Sequence[str], styles: Sequence[str]) -> None:
     if level not in ("category", "concept"):
         raise ValueError(f"no level {level!r}; there are category and concept")
-    unknown = [m for m in modalities if m not in MODALITIES]
+    unknown = [m for m in modalities if m not in MODALITIES + DERIVED]
     if unknown or not modalities:
-        raise ValueError(f"no modality {unknown[0] if unknown else ''!r}; there are {', '.join(MODALITIES)}")
+        raise ValueError(f"no modality {unknown[0] if unknown else ''!r}; there are {', '.join(MODALITIES + DERIVED)}")
     if "image" in modalities and not styles:
         raise ValueError(f"images need at least one style of {', '.join(STYLES)}")
+    if "edges" in modalities and not _coloured(styles):
+        raise ValueError(f"edges need at least one style in colour: {', '.join(_coloured(tuple(STYLES)))}")
     for style in styles:
         check_style(style)
 
@@ -159,6 +164,17 @@ def _images(
         return sets[style].open(place)
 
     return info, open_image, _drawn_digest(size, sets)
+
+
+def _edges(
+    table: pd.DataFrame, styles: Sequence[str], size: int
+) -> tuple[pd.DataFrame, Callable[[int], Image.Image], str]:
+    info, open_image, made = _images(table, _coloured(styles), size)
+    return info, lambda row: edges(open_image(row)), f"{made} edges {EDGES}"
+
+
+def _coloured(styles: Sequence[str]) -> list[str]:
+    return [style for style in styles if style in STYLES and STYLES[style].ink == "colour"]
 
 
 def _drawn_digest(size: int, sets: Mapping[str, Drawings]) -> str:
