@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.layouts import BY_CLASS, WRITERS
+from tests.sources.layouts import BY_CLASS, VISUAL, WRITERS
 
 
 class Layouts(dict[str, Path]):
@@ -19,7 +19,7 @@ class Layouts(dict[str, Path]):
         self.root = root
 
     def __missing__(self, key: str) -> Path:
-        (WRITERS | BY_CLASS)[key](self.root / key)
+        (WRITERS | BY_CLASS | VISUAL)[key](self.root / key)
         self[key] = self.root / key
         return self[key]
 

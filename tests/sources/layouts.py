@@ -347,3 +347,169 @@ BY_CLASS: dict[str, Callable[[Path], None]] = {
     "cifar_esc-raw": cifar_esc,
     "wilderness-raw": wilderness,
 }
+
+
+SKETCHY = ("airplane", "ant", "bat", "cat", "hot-air_balloon", "piano", "pig", "songbird", "window", "zebra")
+TUBERLIN = ("airplane", "alarm clock", "bear (animal)", "cat", "hot air balloon", "mouse (animal)", "sun", "zebra")
+STYLES = "ABCDEF"
+ROOMS = ("bathroom", "bedroom", "classroom", "kitchen", "living_room", "office")
+
+
+def outline(c: int, classes: int, size: int, rng: np.random.Generator) -> Image.Image:
+    """The bar of `drawing`, dark on white."""
+    pixels = np.full((size, size), 255, np.uint8)
+    bar = round(c * size / classes)
+    pixels[bar : bar + max(size // classes, 1)] = rng.integers(0, 60)
+    return Image.fromarray(pixels)
+
+
+def millimetres(c: int, classes: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(size, size) uint16: a wall at c + 1 metres of 0.9 each, and a corner where nothing was measured."""
+    depth = (900 * (c + 1) + rng.integers(0, 20, (size, size))).astype(np.uint16)
+    depth[: size // 4, : size // 4] = 0
+    return depth
+
+
+def write_png(path: Path, pixels: np.ndarray | Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(path)
+
+
+def class_folders(root: Path, names: Sequence[str], photos: str, sketches: str, each: int = 6, size: int = 32,
+                  of_photos: bool = False) -> None:  # fmt: skip
+    """A folder a class; two sketches of each photo, named by it or by numbers."""
+    rng = np.random.default_rng(8)
+    for c, name in enumerate(names):
+        for n in range(each):
+            stem = f"n{10 * c:08d}_{n}"
+            write_jpg(root / photos / name / f"{stem}.jpg", drawing(c, len(names), size, rng))
+            for k in (1, 2):
+                drawn = f"{stem}-{k}" if of_photos else str(80 * c + 2 * n + k)
+                write_png(root / sketches / name / f"{drawn}.png", outline(c, len(names), size, rng))
+
+
+def sketchy(root: Path) -> None:
+    class_folders(root, SKETCHY, "EXTEND_image_sketchy", "256x256/sketch/tx_000000000000", of_photos=True)
+
+
+def tuberlin(root: Path, ready: bool = False) -> None:
+    """As distributed, or as copies for retrieval have it, whose photos' classes are written with underscores."""
+    if not ready:
+        class_folders(root, TUBERLIN, "ImageResized", "png")
+        write_lines(root / "png" / "filelist.txt", [f"{name}/1.png" for name in TUBERLIN])
+        return
+    class_folders(root, TUBERLIN, "ImageResized_ready", "png_ready")
+    for name in TUBERLIN:
+        (root / "ImageResized_ready" / name).rename(root / "ImageResized_ready" / name.replace(" ", "_"))
+
+
+def market_sketch(root: Path, persons: int = 12, size: int = 32) -> None:
+    """Every second person is of query; a person is drawn in three of the six styles; one is not drawn at all."""
+    rng = np.random.default_rng(9)
+    for c in range(persons + 1):
+        part, person = ("train", "query")[c % 2], f"{3 * c + 2:04d}"
+        for camera in (1, 3, 6):
+            for n in range(2):
+                path = root / "photo" / part / f"{person}_c{camera}s1_{100 * n + 51:06d}_0{n}.jpg"
+                write_jpg(path, drawing(c, persons + 1, size, rng))
+        for style in STYLES[c % 2 :: 2] if c < persons else ():
+            write_jpg(root / "sketch" / style / part / f"{person}_{style}.jpg", outline(c, persons + 1, size, rng))
+
+
+def sksf_a(root: Path, persons: int = 10, size: int = 32) -> None:
+    rng = np.random.default_rng(10)
+    for c in range(persons):
+        write_png(root / "SKSF-A" / "Photo" / f"{c + 1}.png", drawing(c, persons, size, rng))
+        write_png(root / "SKSF-A" / "mask" / f"{c + 1}.png", outline(c, persons, size, rng))
+        for n in range(1, 8):
+            write_png(root / "SKSF-A" / f"style{n}" / f"{c + 1}.png", outline(c, persons, size, rng))
+    write_lines(root / "SKSF-A" / "attributes.csv", ["name,smile", *(f"{c + 1},1" for c in range(persons))])
+
+
+def sysu_mm01(root: Path, persons: int = 12, size: int = 32) -> None:
+    """Persons in four of six cameras; every third is of test; the last one is in no list."""
+    rng = np.random.default_rng(11)
+    parts: dict[str, list[str]] = {"test": [], "train": [], "val": []}
+    for c in range(persons + 1):
+        if c < persons:
+            parts[("test", "train", "train", "test", "val", "train")[c % 6]].append(str(2 * c + 1))
+        for camera in (1, 2, 3, 6) if c % 2 else (4, 5, 3, 6):
+            for n in range(2):
+                picture = drawing(c, persons + 1, size, rng)
+                path = root / f"cam{camera}" / f"{2 * c + 1:04d}" / f"{n + 1:04d}.jpg"
+                write_jpg(path, picture.convert("L") if camera in (3, 6) else picture)
+    for part, numbers in parts.items():
+        write_lines(root / "exp" / f"{part}_id.txt", [",".join(numbers)])
+
+
+def sun_shot(shot: Path, c: int, scene: str, size: int, rng: np.random.Generator) -> None:
+    """A shot of SUN RGB-D: the bits of its depth are rotated; the sensor's own depth has more holes."""
+    depth = millimetres(c, len(ROOMS), size, rng)
+    write_jpg(shot / "image" / f"{shot.name}.jpg", drawing(c, len(ROOMS), size, rng))
+    for folder, stored in (("depth_bfx", depth), ("depth", depth * (rng.random(depth.shape) < 0.5))):
+        write_png(shot / folder / f"{shot.name}.png", ((stored << 3) | (stored >> 13)).astype(np.uint16))
+    write_lines(shot / "scene.txt", [scene])
+    write_lines(shot / "intrinsics.txt", ["529.5 0 365 0 529.5 265 0 0 1"])
+
+
+def sunrgbd(root: Path, each: int = 6, size: int = 32) -> None:
+    """Shots of all four sensors, some deeper in folders, and two of a room that is not usual; half are of train."""
+    import scipy.io
+
+    rng = np.random.default_rng(12)
+    shots = []
+    for c, scene in enumerate([*ROOMS, "idk"]):
+        for n in range(each if scene in ROOMS else 2):
+            where = (f"kv1/NYUdata/NYU{10 * c + n:04d}", f"kv2/kinect2data/{c:06d}_{n}-resize",
+                     f"realsense/lg/{c}_{n}", f"xtion/sun3ddata/home_{c}/seq/{n:07d}")[n % 4]  # fmt: skip
+            shots.append(where)
+            sun_shot(root / "SUNRGBD" / where, c % len(ROOMS), scene, size, rng)
+    split = {f"all{part}": np.array([f"/n/fs/sun3d/data/SUNRGBD/{s}" for s in shots[k::2]], object)
+             for k, part in enumerate(("train", "test"))}  # fmt: skip
+    toolbox = root / "SUNRGBDtoolbox" / "traintestSUNRGBD"
+    toolbox.mkdir(parents=True)
+    scipy.io.savemat(toolbox / "allsplit.mat", split)
+
+
+def nyud(root: Path, unpacked: bool = False, each: int = 6, size: int = 32) -> None:
+    """Shots of six kinds of room and of a seventh that is left out; every third is of test."""
+    import scipy.io
+
+    rng = np.random.default_rng(13)
+    scenes = [scene for n in range(each) for scene in (*ROOMS, *(["cafe"] if n < 2 else []))]
+    root.mkdir(parents=True, exist_ok=True)
+    numbers = np.arange(1, len(scenes) + 1)
+    scipy.io.savemat(root / "splits.mat", {"trainNdxs": numbers[numbers % 3 > 0][:, None],
+                                           "testNdxs": numbers[numbers % 3 == 0][:, None]})  # fmt: skip
+    place = [ROOMS.index(scene) if scene in ROOMS else 0 for scene in scenes]
+    if unpacked:
+        for n, (scene, c) in enumerate(zip(scenes, place, strict=True)):
+            sun_shot(root / "kv1" / "NYUdata" / f"NYU{n + 1:04d}", c, scene, size, rng)
+        return
+    import h5py
+
+    with h5py.File(root / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
+        images = np.stack([np.asarray(drawing(c, len(ROOMS), size, rng)) for c in place])
+        depths = np.stack([millimetres(c, len(ROOMS), size, rng) for c in place]) / 1000
+        file["images"] = images[:, : size - 8].transpose(0, 3, 2, 1)  # (n, 3, w, h): MATLAB's axes, last one first
+        file["depths"] = depths[:, : size - 8].transpose(0, 2, 1).astype(np.float32)
+        for name, values in (("sceneTypes", scenes), ("scenes", [f"{s}_{n % 4:04d}" for n, s in enumerate(scenes)])):
+            cells = [file.create_dataset(f"#refs#/{name}{n}", data=np.array([[ord(c)] for c in v], np.uint16)).ref
+                     for n, v in enumerate(values)]  # fmt: skip
+            file.create_dataset(name, data=np.array([cells], object), dtype=h5py.ref_dtype)
+    whole = (root / "nyu_depth_v2_labeled.mat").read_bytes()
+    (root / "nyu_depth_v2_labeled.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + whole[512:])
+
+
+# of two visual modalities; a class is of base or of novel
+VISUAL: dict[str, Callable[[Path], None]] = {
+    "sketchy-raw": sketchy,
+    "tuberlin-raw": tuberlin,
+    "tuberlin-ready": lambda root: tuberlin(root, ready=True),
+    "market_sketch-raw": market_sketch,
+    "sksf_a-raw": sksf_a,
+    "sysu_mm01-raw": sysu_mm01,
+    "sunrgbd-raw": sunrgbd,
+    "nyud-mat": nyud,
+    "nyud-sunrgbd": lambda root: nyud(root, unpacked=True),
+}

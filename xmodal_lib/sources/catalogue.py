@@ -86,7 +86,47 @@ LISTED = {
         "a folder a language with wav/ and etc/txt.done.data, which the scripts of "
         "github.com/festvox/datasets-CMU_Wilderness make of recordings of Bible.is",
     ),
+    "sketchy": (
+        "Sketchy with extended photos: 73,002 photos and some 75,000 sketches of 125 classes",
+        "for research, as its authors state it; photos are of ImageNet and Flickr",
+        "256x256/ of the Sketchy database (sketchy.eye.gatech.edu) and EXTEND_image_sketchy/, the extended photos, "
+        "which repositories on zero-shot sketch-based image retrieval link to",
+    ),
+    "tuberlin": (
+        "TU-Berlin with extended photos: 204,489 photos and 20,000 sketches of 250 classes",
+        "sketches: CC BY 4.0; photos: of their authors, for research",
+        "png/ of cybertron.cg.tu-berlin.de/eitz/projects/classifysketch and ImageResized/, the extended photos, "
+        "which repositories on zero-shot sketch-based image retrieval link to",
+    ),
+    "market_sketch": (
+        "Market-Sketch-1K: 996 persons seen by cameras and drawn by six artists, photo and sketch",
+        "sketches: CC BY-NC-SA 4.0; photos: Market-1501, for research",
+        "photo/ and sketch/ of the data set that github.com/Lin-Kayla/subjectivity-sketch-reid links to",
+    ),
+    "sksf_a": (
+        "SKSF-A: 134 faces, each a photo and sketches in seven styles",
+        "none is stated; ask the authors",
+        "Photo/ and style1/ to style7/ of the archive that github.com/kwanyun/SKSF-A links to",
+    ),
+    "sysu_mm01": (
+        "SYSU-MM01: 491 persons seen by four colour and two infrared cameras",
+        "on request from its authors, by a signed agreement: for research, not to be passed on",
+        "cam1/ to cam6/ and exp/ of SYSU-MM01.zip, which the authors send on request (github.com/wuancong/SYSU-MM01)",
+    ),
+    "nyud": (
+        "NYU Depth V2: 1,449 labelled shots of rooms, colour and depth",
+        "none is stated; its authors give it to researchers",
+        "nyu_depth_v2_labeled.mat of cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html (reading it needs h5py) and "
+        "splits.mat of the same page; or kv1/NYUdata/ out of SUN RGB-D",
+    ),
+    "sunrgbd": (
+        "SUN RGB-D: 10,335 shots of rooms by four sensors, colour and depth",
+        "for research; images also of NYU Depth V2, Berkeley B3DO and SUN3D",
+        "SUNRGBD/ (SUNRGBD.zip) and, for the published lists, SUNRGBDtoolbox/ of rgbd.cs.princeton.edu",
+    ),
 }
+MLA = ("cremad", "kinetics_sounds", "food101", "mvsa", "iemocap")  # of which its scripts make a layout of their own
+VISUAL = ("sketchy", "tuberlin", "market_sketch", "sksf_a", "sysu_mm01", "nyud", "sunrgbd")  # a check opens every file
 
 
 def entries() -> list[Entry]:
@@ -181,13 +221,18 @@ def _listed(name: str, root: str | Path = "") -> Entry:
 
 
 def _how(name: str, folder: Path) -> str:
-    also = "" if name in ("yummly", "cifar_esc", "wilderness") else " (what MLA's scripts made of it does as well)"
+    also = " (what MLA's scripts made of it does as well)" * (name in MLA)
     return f"get {LISTED[name][2]}; put it all into {folder}{also}"
 
 
 def _check_listed(name: str, folder: Path) -> str:
-    """What is here, if nothing is missing."""
-    report = load(name, folder).report
+    """What is here, if nothing is missing or broken."""
+    source = load(name, folder)
+    report = source.report
+    if name in VISUAL:
+        from xmodal_lib.sources import visual
+
+        report = "\n".join([report, *visual.unreadable(source)])
     if "\n" in report:
         raise FileNotFoundError(report.replace("\n", "\n  ") + f"\n  {_how(name, folder)}")
     return report

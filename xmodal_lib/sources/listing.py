@@ -1,7 +1,7 @@
 """Items with files a modality -> a source, and a count of all there is; nothing is opened here.
 
 An item whose file is missing or empty has no row of that modality, and one without any file is left out; both are
-counted in the source's `report`.
+counted in the source's `report`. Where each item has one modality only (`apart`), the others are not missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from xmodal_lib.sources import media
-from xmodal_lib.sources.manifest import MANY, open_image
+from xmodal_lib.sources.manifest import MANY
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
@@ -61,7 +61,7 @@ def bank(path: Path) -> Media:
 
 
 def picture(path: Path) -> Media:
-    return Media(partial(open_image, path), (path,))
+    return Media(partial(media.picture, path), (path,))
 
 
 def folder(path: Path) -> Media:
@@ -90,10 +90,12 @@ def tokens(root: Path, part: str, stem: str) -> Media:
 
 
 def build(name: str, title: str, items: Sequence[Item], classes: Sequence[str], modalities: Sequence[str],
-          licence: str, expected: Mapping[str, int], by: str = "group") -> Source:  # fmt: skip
+          licence: str, expected: Mapping[str, int], by: str = "group", parts: Sequence[str] = ("train", "val", "test"),
+          apart: bool = False) -> Source:  # fmt: skip
     """The source of these items, sorted by id.
 
-    `expected` are published counts: {"": of all items} or {"train": of that list, ...}. `digest` is of the listing:
+    `expected` are published counts: {"": of all items}, {"train": of that list, ...}, {"image": of that modality, ...}
+    or {"classes": ...}. `parts` are the values of `split`, each of which must have an item. `digest` is of the listing:
     ids, labels, splits and the sizes of files, not of what is in gigabytes of media; features are keyed by ids and
     sizes alone, so that another split or seed finds them.
 
@@ -110,7 +112,8 @@ def build(name: str, title: str, items: Sequence[Item], classes: Sequence[str], 
         for m in modalities:
             sizes = _sizes(item.media[m]) if m in item.media else None
             if sizes is None:
-                lacking[m].append(_where(item, m))
+                if m in item.media or not apart:
+                    lacking[m].append(_where(item, m))
             else:
                 rows[m].append((n, item))
                 sums[m].update(json.dumps([item.id, sizes, item.media[m].detail]).encode())
@@ -122,7 +125,7 @@ def build(name: str, title: str, items: Sequence[Item], classes: Sequence[str], 
                                 f"`xmodal data get {name}` says where to put them")  # fmt: skip
     here = {item.id: item for listing in rows.values() for _, item in listing}
     splits = Counter(item.split for item in here.values())
-    if empty := [s for s in ("train", "val", "test") if not splits[s]]:
+    if empty := [s for s in parts if not splits[s]]:
         raise ValueError(f"{name}: none of the {title} that are here is of {empty[0]}; choose another split, or "
                          "add the missing ones")  # fmt: skip
     whole = hashlib.sha256(json.dumps([(i.id, i.label, i.split) for i in items]).encode())
@@ -137,7 +140,7 @@ def build(name: str, title: str, items: Sequence[Item], classes: Sequence[str], 
         whole.hexdigest(),
         licence,
         {m: digest.hexdigest() for m, digest in sums.items()},
-        _report(name, title, items, here, lacking, bare, twice, expected, by, len(classes)),
+        _report(name, title, items, here, lacking, bare, twice, expected, by, classes, parts, apart),
     )
 
 
@@ -196,28 +199,40 @@ def _door(openers: Sequence[Callable[[], Any]]) -> Callable[[int], Any]:
 
 
 def _report(name: str, title: str, items: Sequence[Item], here: Mapping[str, Item], lacking: Mapping[str, list[str]],
-            bare: Sequence[str], twice: int, expected: Mapping[str, int], by: str, classes: int) -> str:  # fmt: skip
+            bare: Sequence[str], twice: int, expected: Mapping[str, int], by: str, classes: Sequence[str],
+            parts: Sequence[str], apart: bool) -> str:  # fmt: skip
     """What is here on the first line, and a line for each thing that is missing or unexpected."""
     splits = Counter(item.split for item in here.values())
     sides: dict[str, set[str]] = {}
     for item in here.values():
         sides.setdefault(item.group, set()).add(item.split)
     shared = sum(len(s) > 1 for group, s in sides.items() if group)
-    said = f"{name}: {len(here)} {title} of {classes} classes; " + ", ".join(
-        f"{split} {splits[split]}" for split in ("train", "val", "test")
-    )
+    said = f"{name}: {len(here)} {title} of {len(classes)} classes; "
+    said += ", ".join(f"{split} {splits[split]}" for split in parts)
+    if apart:
+        said += "; " + ", ".join(f"{m} {sum(m in item.media for item in here.values())}" for m in lacking)
     if any(sides):
         said += f"; {shared or 'none'} of {len(sides)} {by}s in more than one split"
     lines = [said]
     for modality, missing in lacking.items():
-        if missing:
+        if missing and apart:
+            known = sum(modality in item.media for item in items)
+            lines.append(f"{len(missing)} of {known} {modality} files are empty and left out (first: {missing[0]})")
+        elif missing:
             lines.append(f"{len(missing)} of {len(items)} have no {modality} (first: {missing[0]})")
-    if bare:
+    if bare and not apart:
         lines.append(f"{len(bare)} of {len(items)} have nothing and are left out (first: {bare[0]})")
     if twice:
         lines.append(f"{twice} lines of the lists repeat another and are left out")
-    for part, count in expected.items():
-        found = sum(item.listed == part for item in items) if part else len(items)
+    for what, count in expected.items():
+        if what == "classes":
+            found, kind = len(classes), "classes are known"
+        elif what in lacking:
+            found, kind = sum(what in item.media for item in items), f"{title} are {what}"
+        elif what:
+            found, kind = sum(item.listed == what for item in items), f"{title} are listed as {what}"
+        else:
+            found, kind = len(items), f"{title} are known"
         if found != count:
-            lines.append(f"{found} {title} are {f'listed as {part}' if part else 'known'}; published are {count}")
+            lines.append(f"{found} {kind}; published are {count}")
     return "\n".join(lines)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from xmodal_lib.sources.manifest import RATE, open_audio, open_image
 
 VIDEO = (".mp4", ".avi", ".flv", ".mkv", ".webm", ".mov")
 PICTURE = (".jpg", ".jpeg", ".png", ".bmp")
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)  # of Pillow
 QUALITY = 95  # of a kept frame, as JPEG
 SLACK = 1e-3  # seconds: what a container may round a timestamp by
 
@@ -84,6 +87,19 @@ def decode(path: Path, fps: float = 1.0, start: float = 0.0, end: float | None =
     return taken
 
 
+def picture(path: Path) -> Image.Image:
+    """The picture of a file as RGB (see `open_image`).
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    try:
+        return open_image(path)
+    except UNREADABLE as error:
+        said = str(error).replace(repr(str(path)), "it")
+        raise ValueError(f"{path}: no picture can be read ({said}); replace or remove the file") from None
+
+
 def pictures(folder: Path) -> list[Image.Image]:
     """The pictures of a folder as RGB, by name, with numbers in it as numbers.
 
@@ -93,7 +109,7 @@ def pictures(folder: Path) -> list[Image.Image]:
     found = [f for f in folder.iterdir() if f.suffix.lower() in PICTURE and not f.name.startswith(".")]
     if not found:
         raise ValueError(f"{folder} holds no picture; remove it, and its item counts as one without frames")
-    return [open_image(f) for f in sorted(found, key=natural)]
+    return [picture(f) for f in sorted(found, key=natural)]
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
