@@ -176,11 +176,11 @@ def test_a_list_of_novel_classes(written: dict[str, Path], tmp_path: Path) -> No
 def test_base_novel_draws_as_many_as_it_says() -> None:
     items = [Item(f"{c}{i}", c, {}) for c in "abcdef" for i in range(2)]
     for seed in range(3):
-        placed, rule = class_split.base_novel(items, "random", {}, 2, seed)
+        placed, rule = class_split.base_novel(items, "random", {}, 1 / 3, seed)
         assert Counter(item.split for item in placed) == {"base": 8, "novel": 4}
         assert rule == f"split 'random' with seed {seed} (ours): 4 classes base, 2 novel"
     with pytest.raises(ValueError, match="of 1 classes 0 are novel"):
-        class_split.base_novel(items[:2], "random", {}, 2, 0)
+        class_split.base_novel(items[:2], "random", {}, 0.5, 0)
 
 
 # rooms

@@ -88,13 +88,13 @@ LISTED = {
     ),
     "sketchy": (
         "Sketchy with extended photos: 73,002 photos and some 75,000 sketches of 125 classes",
-        "for research, as its authors state it; photos are of ImageNet and Flickr",
+        "terms of its authors (sketchy.eye.gatech.edu); photos are of ImageNet",
         "256x256/ of the Sketchy database (sketchy.eye.gatech.edu) and EXTEND_image_sketchy/, the extended photos, "
         "which repositories on zero-shot sketch-based image retrieval link to",
     ),
     "tuberlin": (
         "TU-Berlin with extended photos: 204,489 photos and 20,000 sketches of 250 classes",
-        "sketches: CC BY 4.0; photos: of their authors, for research",
+        "sketches: CC BY 4.0; photos: of their authors",
         "png/ of cybertron.cg.tu-berlin.de/eitz/projects/classifysketch and ImageResized/, the extended photos, "
         "which repositories on zero-shot sketch-based image retrieval link to",
     ),
@@ -115,13 +115,13 @@ LISTED = {
     ),
     "nyud": (
         "NYU Depth V2: 1,449 labelled shots of rooms, colour and depth",
-        "none is stated; its authors give it to researchers",
+        "terms of its authors (cs.nyu.edu/~silberman)",
         "nyu_depth_v2_labeled.mat of cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html (reading it needs h5py) and "
         "splits.mat of the same page; or kv1/NYUdata/ out of SUN RGB-D",
     ),
     "sunrgbd": (
         "SUN RGB-D: 10,335 shots of rooms by four sensors, colour and depth",
-        "for research; images also of NYU Depth V2, Berkeley B3DO and SUN3D",
+        "terms of its authors, also of NYU Depth V2, Berkeley B3DO and SUN3D, which it holds",
         "SUNRGBD/ (SUNRGBD.zip) and, for the published lists, SUNRGBDtoolbox/ of rgbd.cs.princeton.edu",
     ),
 }

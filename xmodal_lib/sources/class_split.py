@@ -39,12 +39,12 @@ def mixed(names: Iterable[str], seed: int) -> list[str]:
     return [known[i] for i in torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).tolist()]
 
 
-def base_novel(items: Sequence[Item], split: str, known: Mapping[str, Collection[str]], count: int,
+def base_novel(items: Sequence[Item], split: str, known: Mapping[str, Collection[str]], share: float,
                seed: int) -> tuple[list[Item], str]:  # fmt: skip
     """The same items, each "base" or "novel" by its class, and a clause for the report that says by what rule.
 
-    split: a name of `known` {name: novel classes}; "random", `count` novel classes drawn with `seed`, which is our own
-    choice; or the path of a text file with a novel class a line. Classes are compared by letters and digits alone.
+    split: a name of `known` {name: novel classes}; "random", a `share` of the classes drawn with `seed`, which is our
+    own choice; or the path of a text file with a novel class a line. Classes are compared by letters and digits alone.
 
     Raises:
         ValueError: there is neither such a split nor such a file, a class of the file is unknown, or none is left.
@@ -53,7 +53,7 @@ def base_novel(items: Sequence[Item], split: str, known: Mapping[str, Collection
     if split in known:
         novel, rule = {spelling(name) for name in known[split]} & set(classes), f"split {split!r}"
     elif split == "random":
-        drawn = mixed(classes.values(), seed)[: min(count, len(classes) - 1)]
+        drawn = mixed(classes.values(), seed)[: min(max(round(share * len(classes)), 1), len(classes) - 1)]
         novel, rule = {spelling(name) for name in drawn}, f"split 'random' with seed {seed} (ours)"
     elif Path(split).is_file():
         novel, rule = set(lists.parsed(Path(split), lambda line: _known(line, classes))), f"split of {Path(split).name}"

@@ -46,7 +46,7 @@ def load(root: str | Path, split: str = "published", seed: int = 0) -> Source:
     lines = [f"style {s} has no sketches" for s in STYLES if not any(i.more["style"] == s for i in sketches)]
     lines += visual.some(drawn - {item.label for item in kept}, "persons have no photo")
     return visual.build("market_sketch", "pictures", [*kept, *sketches], ("image", "sketch"), LICENCE,
-                        {"classes": 996}, split=split, known={"published": sides["test"]}, count=len(drawn) // 2,
+                        {"classes": 996}, split=split, known={"published": sides["test"]}, share=0.5,
                         seed=seed, lines=lines,
                         said=visual.left_out(len(photos) - len(kept), "photos of who was not drawn"))  # fmt: skip
 

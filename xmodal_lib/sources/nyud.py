@@ -24,7 +24,7 @@ from xmodal_lib.sources.source import Source
 FILE, SHOTS = "nyu_depth_v2_labeled.mat", 1449
 SCENES = ("bathroom", "bedroom", "bookstore", "classroom", "dining_room", "home_office", "kitchen", "living_room",
           "office")  # fmt: skip
-LICENCE = "none is stated; its authors give it to researchers"
+LICENCE = "terms of its authors (cs.nyu.edu/~silberman)"
 
 
 def load(root: str | Path, split: str = "random", layout: str = "", seed: int = 0, every: bool = False) -> Source:
@@ -58,7 +58,7 @@ def load(root: str | Path, split: str = "random", layout: str = "", seed: int = 
     kept = [shot for shot in shots if every or shot.label in SCENES]
     said = [visual.left_out(len(shots) - len(kept), "shots of other rooms"), "no splits.mat" * (not listed)]
     return visual.build("nyud", "shots", kept, ("image", "depth"), LICENCE, {"classes": 27 if every else 9},
-                        split=split, known={}, count=len({shot.label for shot in kept}) // 2, seed=seed, by="room",
+                        split=split, known={}, share=0.5, seed=seed, by="room",
                         apart=False, said="; ".join(filter(None, said)), lines=lines)  # fmt: skip
 
 

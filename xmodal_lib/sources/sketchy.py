@@ -27,7 +27,7 @@ WHERE = {
               "256x256/photo/tx_000000000000", "photo/tx_000000000000"),
     "sketch": ("256x256/sketch/tx_000000000000", "sketch/tx_000000000000"),
 }  # fmt: skip
-LICENCE = "for research, as its authors state it; photos are of ImageNet and Flickr"
+LICENCE = "terms of its authors (sketchy.eye.gatech.edu); photos are of ImageNet"
 
 
 def load(root: str | Path, split: str = "published", seed: int = 0) -> Source:
@@ -47,7 +47,7 @@ def load(root: str | Path, split: str = "published", seed: int = 0) -> Source:
     items = [replace(item, group=photo(item.label, item.id)) for item in items]
     return visual.build("sketchy", "pictures", items, tuple(WHERE), LICENCE, {"classes": 125, "image": 73_002},
                         split=split, known={"published": novel({item.label for item in items}), "zero-shot": ZERO_SHOT},
-                        count=61, seed=seed, by="photo", lines=lines)  # fmt: skip
+                        share=61 / 125, seed=seed, by="photo", lines=lines)  # fmt: skip
 
 
 def novel(classes: set[str]) -> set[str]:

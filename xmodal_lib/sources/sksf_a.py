@@ -41,5 +41,5 @@ def load(root: str | Path, split: str = "random", seed: int = 0) -> Source:
         lines += visual.some(persons - {path.stem for path in found}, f"of {len(persons)} persons lack {style}")
     lines += visual.some({item.label for item in items} - persons, "persons have no photo")
     return visual.build("sksf_a", "pictures", items, ("image", "sketch"), LICENCE,
-                        {"classes": 134, "image": 134, "sketch": 938}, split=split, known={}, count=len(persons) // 2,
+                        {"classes": 134, "image": 134, "sketch": 938}, split=split, known={}, share=0.5,
                         seed=seed, lines=lines)  # fmt: skip

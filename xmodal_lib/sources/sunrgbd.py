@@ -23,7 +23,7 @@ SCENES = (
     "office", "rest_space", "study_space",
 )  # fmt: skip
 SPLIT = "traintestSUNRGBD/allsplit.mat"
-LICENCE = "for research; images also of NYU Depth V2, Berkeley B3DO and SUN3D"
+LICENCE = "terms of its authors, also of NYU Depth V2, Berkeley B3DO and SUN3D, which it holds"
 
 
 def load(root: str | Path, split: str = "random", seed: int = 0, every: bool = False) -> Source:
@@ -47,7 +47,7 @@ def load(root: str | Path, split: str = "random", seed: int = 0, every: bool = F
     kept = [shot for shot in shots if every or shot.label in SCENES]
     said = [visual.left_out(len(shots) - len(kept), "shots of other rooms"), "no allsplit.mat" * (not listed)]
     return visual.build("sunrgbd", "shots", kept, ("image", "depth"), LICENCE, {} if every else {"classes": 19},
-                        split=split, known={}, count=len({shot.label for shot in kept}) // 2, seed=seed, apart=False,
+                        split=split, known={}, share=0.5, seed=seed, apart=False,
                         said="; ".join(filter(None, said)), lines=lines)  # fmt: skip
 
 

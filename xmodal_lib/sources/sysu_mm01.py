@@ -2,7 +2,7 @@
 
 `cam1/` to `cam6/`, in each a folder a person (`0001/NNNN.jpg`); cameras 3 and 6 are infrared. `exp/train_id.txt`,
 `val_id.txt` and `test_id.txt` list the 491 valid persons: numbers with commas between. All of it is documented.
-Not checked: the 30,071 and 15,792 files of the release, which count persons that no list names.
+Not checked: the 30,071 colour and 15,792 infrared files of the release, as some may be of persons in no list.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def load(root: str | Path, split: str = "published", seed: int = 0) -> Source:
     lines += visual.some(set(listed) - {item.label for item in items}, "listed persons have no picture")
     test = [person for person, part in listed.items() if part == "test"]
     return visual.build("sysu_mm01", "pictures", items, ("image", "infrared"), LICENCE, {"classes": 491}, split=split,
-                        known={"published": test}, count=96, seed=seed, lines=lines,
+                        known={"published": test}, share=96 / 491, seed=seed, lines=lines,
                         said=visual.left_out(len(others), "persons of no list"))  # fmt: skip
 
 

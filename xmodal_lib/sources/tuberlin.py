@@ -16,7 +16,7 @@ WHERE = {
     "image": ("ImageResized", "ImageResized_ready", "images"),
     "sketch": ("png", "png_ready", "sketches"),
 }
-LICENCE = "sketches: CC BY 4.0; photos: of their authors, for research"
+LICENCE = "sketches: CC BY 4.0; photos: of their authors"
 
 
 def load(root: str | Path, split: str = "released", seed: int = 0) -> Source:
@@ -35,7 +35,7 @@ def load(root: str | Path, split: str = "released", seed: int = 0) -> Source:
     novel = {visual.class_split.spelling(item.label) for item in items} - base()
     return visual.build("tuberlin", "pictures", items, tuple(WHERE), LICENCE,
                         {"classes": 250, "image": 204_489, "sketch": 20_000}, split=split, known={"released": novel},
-                        count=125, seed=seed, lines=lines)  # fmt: skip
+                        share=0.5, seed=seed, lines=lines)  # fmt: skip
 
 
 def base() -> set[str]:

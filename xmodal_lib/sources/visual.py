@@ -65,7 +65,7 @@ def class_folders(root: Path, where: Mapping[str, Sequence[str]], name: str) -> 
 
 
 def build(name: str, title: str, items: Sequence[Item], modalities: Sequence[str], licence: str,
-          expected: Mapping[str, int], *, split: str, known: Mapping[str, Collection[str]], count: int, seed: int,
+          expected: Mapping[str, int], *, split: str, known: Mapping[str, Collection[str]], share: float, seed: int,
           by: str = "group", apart: bool = True, said: str = "", lines: Sequence[str] = ()) -> Source:  # fmt: skip
     """The source of these items, each of base or novel (see `class_split.base_novel`, `listing.build`).
 
@@ -77,7 +77,7 @@ def build(name: str, title: str, items: Sequence[Item], modalities: Sequence[str
     """
     if not items:
         raise FileNotFoundError(f"{name}: no {title} are found; `xmodal data get {name}` says where to put them")
-    placed, rule = class_split.base_novel(items, split, known, count, seed)
+    placed, rule = class_split.base_novel(items, split, known, share, seed)
     classes = sorted({item.label for item in items}, key=lambda label: media.natural(Path(label)))
     source = listing.build(name, title, placed, classes, modalities, licence, expected, by, class_split.PARTS, apart)
     first, *more = source.report.split("\n")
