@@ -1,6 +1,6 @@
 """Rows with a known concept and a known disturbance: ground truth for methods that claim to find them.
 
-    x = f(z_c, z_m) + noise,    z_c ~ N(mu_y, I) around a mean a class,    z_m ~ N(nu_k, I) around a mean a latent domain
+    x = f(z_c, z_m) + noise,    z_c ~ N(mu_y, I), a mean a class,    z_m ~ N(nu_k, I), a mean a latent domain
 
 with one random two-layer net f for all modalities, so that what is learnt on one carries over. A modality uses latent
 domains of its own. `shift` turns f for every modality but the first: its weights on the concept move from one random

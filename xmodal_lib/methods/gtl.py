@@ -1,12 +1,11 @@
-"""GTL: a generator of features from concept and disturbance, learnt on one modality and kept for a few rows of others.
+"""GTL: a generator of features from concept and disturbance, learnt on one modality, kept for a few rows of others.
 
-Source: Yang et al., "Generative Transfer Learning for Cross-modal Few-Shot Learning" (arXiv 2410.10663). A row x is made
-from an intrinsic concept z_c and an in-modality disturbance z_m, x = g(z_c, z_m). What is common to base and novel
-classes is g. With q(z_c | x), q(z_m | x) of the encoders (`gtl_nets`), of which the estimator of latent domains
-(`domains`) shifts the latter,
+Source: Yang et al., "Generative Transfer Learning for Cross-modal Few-Shot Learning" (arXiv 2410.10663). A row x is
+made from an intrinsic concept z_c and an in-modality disturbance z_m, x = g(z_c, z_m). What base and novel classes have
+in common is g. With the encoders q(z_c | x), q(z_m | x) of `gtl_nets`, of which the estimator of latent domains
+(`domains`) shifts the latter, and a classifier C, the loss of a row of D numbers is
 
-    L = -log p(x | z_c, z_m) + beta_c KL(q(z_c|x) || N(0, I)) + beta_m KL(q(z_m|x) || N(0, I))      to be divided by D
-        + lambda_y CE(y, C(z_c))
+    (-log p(x | z_c, z_m) + beta_c KL(q(z_c|x), N(0, I)) + beta_m KL(q(z_m|x), N(0, I))) / D + lambda_y CE(y, C(z_c))
 
     pretrain    base rows, all is learnt
     fit         a few rows of each modality of novel classes; g stays, in weights and in statistics
@@ -14,8 +13,8 @@ classes is g. With q(z_c | x), q(z_m | x) of the encoders (`gtl_nets`), of which
 | known from | what |
 |---|---|
 | the paper | the model, the objective, 128 + 64 latent numbers, the two stages, g frozen in the second |
-| inferred (a development repository) | layers, rates, epochs, `kl="coded"`, `capacity`, `schedule="staged"`, triplet, centre |
-| our choice | p(x | z) has variance 1 on rows standardised by the base, so that L is in nats, and is divided by the D numbers of a row to stand beside the cross-entropy; the estimator shifts a mean, so the KL is analytic |
+| inferred (from a development repository) | layers, rates, epochs, `kl="coded"`, `capacity`, "staged", triplet |
+| our choice | variance 1 of p(x given z), on rows standardised by the base; division by D; an analytic KL |
 
 Differs: BatchNorm keeps running statistics and the frozen generator uses them; in the inferred code training never
 updates them, so what is frozen there is not the function that was trained. The variance of the disturbance has weights
@@ -25,10 +24,11 @@ of its own; there a slip takes those of the mean. No epoch is chosen on test row
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pandas as pd
 import torch
@@ -144,10 +144,11 @@ class GTL(Method):
         for k, part in enumerate(parts):
             rng = generator(self.seed, 4, k, stage == "novel")
             nets = self._learning(part, stage)
-            groups = [{"params": [p for p in net.parameters() if p.requires_grad], "rate": rate} for net, rate in nets]
-            if not any(group["params"] for group in groups):
+            own = [[p for p in net.parameters() if p.requires_grad] for net, _ in nets]
+            if not any(own):
                 continue
             centres = torch.zeros(int(y.max()) + 1, self.widths_["trunk"], device=x.device, requires_grad=True)
+            groups = [{"params": params, "rate": rate} for params, (_, rate) in zip(own, nets, strict=True)]
             optimiser = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay)
             best, kept, step = -1.0, None, 0
             for epoch in range(epochs):
@@ -162,7 +163,7 @@ class GTL(Method):
                     loss = self._total(losses, part)
                     optimiser.zero_grad()
                     loss.backward()
-                    nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.clip)
+                    nn.utils.clip_grad_norm_(itertools.chain(*own), self.clip)
                     optimiser.step()
                     if centres.grad is not None:  # SGD at rate 0.5, whatever the weight, as inferred
                         with torch.no_grad():
@@ -172,11 +173,11 @@ class GTL(Method):
                         sums[name] = sums.get(name, 0.0) + value.item() * len(rows) / len(y)
                     step += 1
                 check_finite(sums["loss"], step, f"{type(self).__name__}, {stage}")
-                line = {"stage": stage, "part": part, "epoch": epoch + 1} | sums
+                line: dict[str, Any] = {"stage": stage, "part": part, "epoch": epoch + 1} | sums
                 if val is not None and (epoch % 5 == 4 or epoch == epochs - 1):
-                    line["val_accuracy"] = accuracy(self._asked(), val)
-                    if line["val_accuracy"] > best:
-                        best = line["val_accuracy"]
+                    line["val_accuracy"] = found = accuracy(self._asked(), val)
+                    if found > best:
+                        best = found
                         kept = {name: v.clone() for name, v in self.nets_.state_dict().items()}
                 lines.append(line)
             if kept is not None:
@@ -184,15 +185,13 @@ class GTL(Method):
         self.nets_.eval().requires_grad_(True)
         return pd.DataFrame(lines)
 
-    def _losses(
-        self, x: Tensor, y: Tensor, centres: Tensor, step: int, rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def _losses(self, x: Tensor, y: Tensor, centres: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Parts of the loss of a batch, means over its rows; those in nats are for a whole row."""
         s = self._standard(x)  # (b, D')
         q = self.nets_["encoder"](self._seen(x, s))
         z_c, z_m, kl_c, kl_m = self._drawn(q, rng)
         error = (self.nets_["generator"](z_c, z_m) - s).square()
-        classifier = self.nets_["classifier"]
+        classifier = cast(Classifier, self.nets_["classifier"])
         p = classifier.project(z_c)
         losses = {
             "reconstruction": error.sum(1).mean() / 2, "kl concept": kl_c.mean(), "kl disturbance": kl_m.mean(),
@@ -226,7 +225,8 @@ class GTL(Method):
             z_m = sample(q.disturbance, q.disturbance_log, rng)
             kl_c, kl_m = kl_to_standard(q.concept, q.concept_log), kl_to_standard(q.disturbance, q.disturbance_log)
             return z_c, z_m, kl_c, kl_m
-        z_m = self.nets_["encoder"].fuse(torch.cat([sample(q.raw, q.disturbance_log, rng), q.estimate], 1))
+        fuse = cast(Encoder, self.nets_["encoder"]).fuse
+        z_m = fuse(torch.cat([sample(q.raw, q.disturbance_log, rng), q.estimate], 1))
         kl_c = log_normal(z_c, q.concept, q.concept_log) - log_normal(z_c, torch.zeros_like(z_c))
         return z_c, z_m, kl_c, log_normal(z_m, q.raw, q.disturbance_log) - log_normal(z_m, torch.zeros_like(z_m))
 
@@ -236,7 +236,7 @@ class GTL(Method):
     def posterior(self, query: Tables) -> dict[str, Posterior]:
         """q of every row, {modality: Posterior of n_m rows}; after `pretrain` alone too."""
         if not hasattr(self, "nets_"):
-            raise NotFitted(f"{type(self).__name__} has not been fitted; call fit(support, val) and use what it returns")
+            raise NotFitted(f"{type(self).__name__} has not been fitted; call fit(support, val), use what it returns")
         self.nets_.eval()
         found = {}
         for m, table in query.rows.items():
@@ -297,9 +297,10 @@ class GTL(Method):
         """Nets of these widths: "trunk", of what the encoders see, and "x", of what is generated."""
         self.widths_ = dict(widths)
         rng = generator(self.seed, 2)
-        domains = Domains(widths["trunk"], self.domains, self.disturbance, gate=self.gate, way=self.way)
+        d = self.domains
+        domains = Domains(widths["trunk"], d, self.disturbance, gate=self.gate, way=self.way) if d else None
         encoder = Encoder(widths["trunk"], self.concept, self.disturbance, size=self.hidden, dropout=self.dropout,
-                          trunks=self.trunks, domains=domains if self.domains else None)  # fmt: skip
+                          trunks=self.trunks, domains=domains)  # fmt: skip
         classifier = Classifier(self.concept, widths["trunk"], len(self.classes_) if classes is None else classes)
         parts = {"encoder": encoder, "generator": Generator(self.concept, self.disturbance, widths["x"], self.hidden)}
         for part in (*parts.values(), classifier):
@@ -318,7 +319,7 @@ class GTL(Method):
         nets.eval().requires_grad_(False)
         for name in names:
             nets[name].train().requires_grad_(True)
-        estimator = nets["encoder"].domains
+        estimator = cast(Encoder, nets["encoder"]).domains
         if estimator is None or "encoder" not in names:
             return [(nets[name], 1.0) for name in names]
         inside = {id(p) for p in estimator.parameters()}
