@@ -21,6 +21,7 @@ from xmodal_lib.methods.croma_baselines import (
     WeakLabels,
 )
 from xmodal_lib.methods.finetuning import AdapterProbe, PartialFinetuning
+from xmodal_lib.methods.gtl import GTL
 from xmodal_lib.methods.joint import OGM, OGMGE, Independent, Joint, SummedUnimodal
 from xmodal_lib.methods.method import Method, NotFitted
 from xmodal_lib.methods.mla import MLA
@@ -62,6 +63,7 @@ METHODS: dict[str, type[Method]] = {
     "shared + target labels": SharedTargetLabels,
     "encoder + nearest mean": NearestMeanReading,
     "encoder + fresh head": FreshHead,
+    "GTL": GTL,
 }
 
 __all__ = ["METHODS", "Method", "NotFitted", *(m.__name__ for m in METHODS.values())]

@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xmodal_lib.home import Unusable, replacing
-from xmodal_lib.methods import METHODS, Method
+from xmodal_lib.methods import GTL, METHODS, Method
 from xmodal_lib.methods.meta_transfer import MetaTransfer
 from xmodal_lib.methods.multimodal import Multimodal
 from xmodal_lib.methods.searched import Searched
@@ -173,7 +173,7 @@ class _Reader:
         self.known |= set(held.get("encoders", {}))
         method = cls(**{k: self.value(v, at + k, self.encoders) for k, v in held.items() if k in own})
         learnt = {k: v for k, v in held.items() if k not in own}
-        if isinstance(method, Multimodal | MetaTransfer) and "widths_" in learnt:
+        if isinstance(method, Multimodal | MetaTransfer | GTL) and "widths_" in learnt:
             method.classes_, widths = (self.value(learnt[k], k, None) for k in ("classes_", "widths_"))
             method._build(widths, {m: copy.deepcopy(method.encoders.get(m, nn.Identity())) for m in widths})
         for k, v in learnt.items():
