@@ -531,3 +531,6 @@ def test_a_diverged_loss_is_refused() -> None:
         CroMA(encoders={m: nn.Linear(n, 4) for m, n in SIZES.items()}, loss="linear", lr_align=1e30, **FAST).pretrain(
             loud
         )
+    episode = novel()
+    with pytest.raises(FloatingPointError, match=r"FromScratch: the loss is (nan|inf) at step [1-9]\d*; lower"):
+        make(FromScratch, lr=1e30, steps=50).fit(episode.support)
