@@ -112,7 +112,7 @@ class OGM(Modulated):
     alpha: float = 0.3  # published: 0.8 on CREMA-D, 0.1 on VGGSound; MLA's release 0.3
     first: int = 0  # epochs from..to, both included, in which gradients are modulated
     last: int = 50
-    modulate: str = "weights"
+    modulate: str = "weights"  # or "convolutions"
     noise = False
 
     def _check_fields(self) -> None:

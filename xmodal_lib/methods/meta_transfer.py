@@ -6,7 +6,6 @@ can be given the same batches, steps and learning rates.
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,9 +42,8 @@ class MetaTransfer(Method):
     """Base of CroMA and of the rows beside it: `pretrain` is meta-training, `fit` few-shot learning in the target.
 
     Without `pretrain`, `fit` starts from fresh weights (`encoded` says how, and what stays as it was given): then it is
-    the row "from scratch". After it, the head of `way` outputs is carried over, so the support must
-    have as many classes; with `head="fresh"` a new one is drawn, and any number will do. `fit` reads target rows only,
-    and no `val`.
+    the row "from scratch". After it, the head of `way` outputs is carried over, so the support must have as many
+    classes; with `head="fresh"` a new one is drawn, and any number will do. `fit` reads target rows only, and no `val`.
 
     Raises:
         ValueError: a modality is missing, the base has no pairs or fewer classes than `way`, the support has another
@@ -99,7 +97,7 @@ class MetaTransfer(Method):
 
     def pretrain(self, base: Tables) -> Self:
         """Meta-train on base classes; target labels are not read, but by the rows whose docstring says so."""
-        method = copy.deepcopy(self)
+        method = self._copy()
         for _ in method.meta_train(base):
             pass
         return method

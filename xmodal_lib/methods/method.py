@@ -21,9 +21,8 @@ class NotFitted(RuntimeError):
 class Method:
     """Base of all methods. A method is a dataclass whose fields are hyper-parameters, `seed` among them.
 
-    A method writes `_fit`, `embed` and `logits`; the rest follows. `fit` works on a deep copy, so the method it is
-    called on, the encoders it was given and what `pretrain` learnt stay as they were. Attributes that are learnt end
-    in `_`.
+    A method writes `_fit`, `embed` and `logits`; the rest follows. `fit` works on a copy, so the method it is called
+    on, the encoders it was given and what `pretrain` learnt stay as they were. Attributes that are learnt end in `_`.
     """
 
     seed: int = field(default=0, kw_only=True)  # of every random choice in `fit`
@@ -53,7 +52,7 @@ class Method:
         return fitted
 
     def _copy(self) -> Self:
-        """A deep copy, but for what it may share."""
+        """A deep copy, but for the attributes in `_shared`."""
         held = vars(self)
         return copy.deepcopy(self, {id(held[name]): held[name] for name in self._shared if name in held})
 
