@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmodal_lib.tables import Table, Tables, class_means, concat, shared_items
+from xmodal_lib.tables import Table, Tables, check_labelled, class_means, concat, shared_items, usable
 
 
 @st.composite
@@ -31,6 +31,15 @@ def tables(draw: st.DrawFn) -> Tables:
 def test_items_are_the_ids_of_all_rows(t: Tables) -> None:
     ids = {p for table in t.rows.values() for p in table.pair.tolist()}
     assert t.items().tolist() == sorted(ids)
+
+
+@given(tables())
+@settings(deadline=None)
+def test_places_find_the_item_of_a_row(t: Tables) -> None:
+    items, places = t.items().tolist(), t.places()
+    assert tuple(places) == t.modalities
+    for m, table in t.rows.items():
+        assert [items[place] for place in places[m].tolist()] == table.pair.tolist()
 
 
 @given(tables(), st.lists(st.integers(0, 5), max_size=4))
@@ -99,6 +108,23 @@ def test_bad_tables_are_refused() -> None:
 def test_withheld_labels_are_gone() -> None:
     table = Table(torch.rand(2, 3), torch.tensor([0, 1]), torch.arange(2))
     assert Tables({"image": table}, ("a", "b")).withheld()["image"].y.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 3)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_to_use_are_there_and_finite(shape: tuple[int, ...], value: float) -> None:
+    table = Table(torch.rand(shape), torch.tensor([0, 0, 1, -1]), torch.arange(4))
+    tables = Tables({"image": table, "text": table[:0]}, ("a", "b"))
+    assert usable(tables, "image", "X needs") is table
+    for name in ("text", "speech"):
+        with pytest.raises(ValueError, match=f"X needs '{name}', but the base holds image, text; do this"):
+            usable(tables, name, "X needs", "base", "do this")
+    table.x[2:] = value
+    with pytest.raises(FloatingPointError, match="support: image row 2 is not finite"):
+        usable(tables, "image", "X needs")
+    with pytest.raises(ValueError, match=r"val: image row 3 has no label \(-1\)"):
+        check_labelled(tables, "val")
+    check_labelled(Tables({"image": table[:3]}, ("a", "b")), "val")
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 4), min_size=1, max_size=20))

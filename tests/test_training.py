@@ -1,12 +1,15 @@
-"""Grid search: the first of the best cells on validation, and nothing else."""
+"""Grid search: the first of the best cells on validation, and nothing else; the seed of the global random state."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+import torch
+
 from tests.conftest import world
 from xmodal_lib.methods import NearestMean
-from xmodal_lib.training import accuracy, search
+from xmodal_lib.training import accuracy, search, seeded
 
 
 def test_search_returns_the_first_of_the_best_cells() -> None:
@@ -17,3 +20,18 @@ def test_search_returns_the_first_of_the_best_cells() -> None:
     found = search(method, {"modalities": choices}, episode.support, episode.val)
     assert found.modalities == choices[scores.index(max(scores))]
     assert (accuracy(found, episode.val), method.modalities) == (max(scores), ("image",))
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40])
+def test_a_seeded_block_draws_as_after_manual_seed_and_leaves_no_trace(seed: int) -> None:
+    before = torch.get_rng_state()
+    with seeded(seed, {torch.device("cpu")}):
+        drawn = torch.rand(5)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(KeyError), seeded(seed):
+        assert torch.equal(torch.rand(5), drawn)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        assert torch.equal(torch.rand(5), drawn)

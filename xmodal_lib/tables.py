@@ -89,18 +89,22 @@ class Tables:
         pairs = [table.pair for table in self.rows.values()]
         return torch.cat(pairs).unique() if pairs else torch.empty(0, dtype=torch.int64)
 
+    def places(self) -> dict[str, Tensor]:
+        """Place of each row's item in `items()`: {modality: (n_m,)}."""
+        items = self.items()
+        return {m: torch.searchsorted(items, table.pair) for m, table in self.rows.items()}
+
     def labels(self) -> Tensor:
         """Class of each of `items()`: (n_items,) int64.
 
         Raises:
             ValueError: two rows of one item are of different classes.
         """
-        items = self.items()
-        y = torch.empty_like(items)
-        for table in self.rows.values():
-            y[torch.searchsorted(items, table.pair)] = table.y
+        y, places = torch.empty_like(self.items()), self.places()
         for modality, table in self.rows.items():
-            wrong = y[torch.searchsorted(items, table.pair)] != table.y
+            y[places[modality]] = table.y
+        for modality, table in self.rows.items():
+            wrong = y[places[modality]] != table.y
             if wrong.any():
                 raise ValueError(f"{modality}: item {int(table.pair[wrong][0])} has rows of two classes")
         return y
@@ -174,6 +178,31 @@ class Tables:
 
     def _device(self) -> torch.device:
         return next((t.y.device for t in self.rows.values()), torch.device("cpu"))
+
+
+def usable(tables: Tables, modality: str, who: str, role: str = "support", hint: str = "set `modalities`") -> Table:
+    """Rows of one modality, of which there must be some, all finite. `who` says who needs them, `role` what these are.
+
+    Raises:
+        ValueError: there is none.
+        FloatingPointError: a row has an entry that is not finite.
+    """
+    table = tables.rows.get(modality)
+    if table is None or not len(table):
+        held = ", ".join(tables.modalities) or "nothing"
+        raise ValueError(f"{who} {modality!r}, but the {role} holds {held}; {hint}")
+    if table.x.is_floating_point() and not table.x.isfinite().all():
+        row = int((~table.x.isfinite()).nonzero()[0, 0])
+        raise FloatingPointError(f"{role}: {modality} row {row} is not finite")
+    return table
+
+
+def check_labelled(tables: Tables, role: str) -> None:
+    """Raises ValueError where a row has no label."""
+    for modality, table in tables.rows.items():
+        if (table.y < 0).any():
+            row = int((table.y < 0).nonzero()[0])
+            raise ValueError(f"{role}: {modality} row {row} has no label (-1); each row needs one here")
 
 
 def class_means(x: Tensor, y: Tensor, classes: int) -> Tensor:

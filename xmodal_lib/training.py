@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,23 @@ def generator(seed: int, *salt: int) -> torch.Generator:
     for s in salt:
         mixed = (mixed * 1_000_003 + s + 1) % (2**63)
     return torch.Generator().manual_seed(mixed)
+
+
+@contextmanager
+def seeded(seed: int, devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """Inside, the global random state (of dropout, of fresh weights) starts from a seed; outside it is left as it was.
+
+    torch.manual_seed would also queue a call, with a stack trace, for every kind of device that is not in use.
+    """
+    kinds = list(devices)
+    cuda = sorted({device.index or 0 for device in kinds if device.type == "cuda"})
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        if any(device.type == "mps" for device in kinds):
+            torch.mps.manual_seed(seed)
+        yield
 
 
 def batches(rows: Sequence[Tensor], size: int, rng: torch.Generator) -> Iterator[tuple[Tensor, ...]]:

@@ -140,6 +140,21 @@ def test_a_row_that_is_not_finite_is_refused(method: Method, episode) -> None:
                 method.fit(replace(episode.support, rows=rows))
 
 
+def test_a_row_without_a_label_is_refused(method: Method, episode) -> None:
+    """In the support, and in val, where it would pass for a wrong answer."""
+    y = episode.val["image"].y.clone()
+    y[4] = -1
+    some = replace(episode.val, rows={**episode.val.rows, "image": replace(episode.val["image"], y=y)})
+    for support, val, message in (
+        (episode.support.withheld(), episode.val, r"(item|row) 0 has no label \(-1\)"),
+        (episode.support, some, r"val: image row 4 has no label \(-1\)"),
+        (episode.support, episode.val.withheld(), r"val: image row 0 has no label \(-1\)"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            method.fit(support, val)
+        assert "\n" not in str(error.value)
+
+
 def test_a_missing_modality_is_named(method: Method, episode) -> None:
     with pytest.raises(ValueError, match=r"learns from '(text|image)', but the support holds"):
         method.fit(Tables({"sketch": episode.support["image"]}, episode.support.classes))

@@ -549,6 +549,15 @@ def test_a_val_that_cannot_choose_says_so(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_diverged_loss_names_the_step_and_the_value(name: str) -> None:
+    method = ALL[name](linear(WIDTHS), epochs=9, batch=4, lr=1e200)
+    said = rf"^{type(method).__name__}, (audio|visual|fused): the loss is (nan|inf) at step [1-9]\d*; lower"
+    with pytest.raises(FloatingPointError, match=said) as error:
+        method.fit(data())
+    assert "\n" not in str(error.value)
+
+
 def test_a_rule_of_fusion_that_a_fitted_film_cannot_use_is_refused() -> None:
     with pytest.raises(ValueError, match="no effect with a film head"):
         Joint(nets(), head="film", epochs=1).fit(data()).fused_by("uniform")

@@ -159,6 +159,17 @@ def test_equal_tensors_are_stored_once(tmp_path: Path, episode) -> None:
         assert len(safetensors.torch.load_file(tmp_path / f"{name}.safetensors")) <= want
 
 
+def test_a_frozen_encoder_is_stored_once_and_comes_back(tmp_path: Path, episode) -> None:
+    """It is in the fields and in what was learnt, with the same weights."""
+    nets = {m: nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4)).requires_grad_(False) for m in ("image", "text")}
+    fitted = MLA(nets, epochs=1).fit(episode.support)
+    store.save(fitted, tmp_path / "m")
+    shapes = [tuple(t.shape) for t in safetensors.torch.load_file(tmp_path / "m.safetensors").values()]
+    assert shapes.count((4, 16)) == 2
+    again = store.load(tmp_path / "m", other_weights(fitted))
+    assert torch.equal(again.proba(episode.query), fitted.proba(episode.query))
+
+
 WRONG = {
     "none": ({}, r"encoders.image is a Linear of 2 tensors \(weight \(4, 16\), bias \(4,\), \.\.\.\); .*'image'"),
     "one of two": ({"image": nn.Linear(16, 4)}, "encoders.text is a Linear of 2 tensors .*'text'"),

@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from xmodal_lib.training import seeded
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -103,11 +105,7 @@ def reinitialise(module: M, seed: int | torch.Generator) -> M:
     """
     if isinstance(seed, torch.Generator):
         seed = int(torch.randint(2**62, (), generator=seed))
-    cuda = sorted({p.device.index for p in module.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for device in cuda:
-            torch.cuda.default_generators[device].manual_seed(seed)
+    with seeded(seed, {p.device for p in module.parameters()}):
         for part in reversed(list(not_pretrained(module))):
             reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if reset is not None:

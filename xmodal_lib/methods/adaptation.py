@@ -30,8 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xmodal_lib.methods.encoded import embed
 from xmodal_lib.methods.method import Method
-from xmodal_lib.tables import Table, Tables, class_means
+from xmodal_lib.tables import Table, Tables, check_labelled, class_means, usable
 from xmodal_lib.training import CellAdamW, batches, cells, check_finite, generator, warmup_cosine
 
 Rows = dict[str, Tensor]  # modality -> (n_m, ...)
@@ -54,26 +55,17 @@ class CosineMethod(Method):
     def logits(self, query: Tables) -> Rows:
         return {m: self.scale * z @ self.head_.T for m, z in self.embed(query).items()}
 
-    @torch.no_grad()
     def _embed_rows(self, modality: str, x: Tensor) -> Tensor:
         """Unit rows (n, d) of raw rows (n, ...), 256 at a time."""
-        encoder = self._encoder(modality)
-        return F.normalize(torch.cat([encoder(part) for part in x.split(256)]), dim=1)
+        return F.normalize(embed(self._encoder(modality), x), dim=1)
 
     def _encoder(self, modality: str) -> nn.Module:
         return self.encoders[modality].eval() if modality in self.encoders else nn.Identity()
 
     def _of(self, support: Tables, modality: str) -> Table:
-        if modality not in support.rows or not len(support[modality]):
-            raise ValueError(
-                f"{type(self).__name__} learns from {modality!r}, but the support holds "
-                f"{', '.join(support.modalities) or 'nothing'}; give rows of it, or set the fields that name it"
-            )
-        table = support[modality]
-        if table.x.is_floating_point() and not table.x.isfinite().all():
-            raise FloatingPointError(
-                f"support: {modality} row {int((~table.x.isfinite()).nonzero()[0, 0])} is not finite"
-            )
+        hint = "give rows of it, or set the fields that name it"
+        table = usable(support, modality, f"{type(self).__name__} learns from", hint=hint)
+        check_labelled(support.only(modality), "support")
         return table
 
     def _prototypes(self, support: Tables, modality: str) -> Tensor:

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal_lib.methods.heads import Features, Head, Places
-from xmodal_lib.methods.joint import Joint
+from xmodal_lib.methods.joint import Modulated
 from xmodal_lib.methods.multimodal import Batch
 from xmodal_lib.tables import Tables
 
@@ -72,16 +72,13 @@ def coefficients(
 
 
 @dataclass
-class AGM(Joint):
+class AGM(Modulated):
     """Joint training with adaptive gradient modulation: for any head and any number of modalities.
 
     Differs: an absent modality is a zero feature; the release puts zeros into its encoder, which answers them with
     whatever it answers. The release also scales the gradient of phi_m, so the head's too; here, as in the benchmark,
     those of the encoders. Gradients are clipped whenever their norm is above `clip`; there, only if an entry of the
     head's gradient is.
-
-    Raises:
-        ValueError: an encoder has no gradients to modulate.
     """
 
     alpha: float = 1.0  # 0: Joint, but for the clipping
@@ -92,13 +89,6 @@ class AGM(Joint):
         super()._begin(support)
         self.means_: dict[str, float] = {}  # running means of CE_m
         self.counts_: dict[str, int] = {}  # steps behind each
-        for m in self.encoders_:
-            if not self._modulated(m):
-                raise ValueError(f"AGM: the encoder of {m!r} has no weights to modulate; give it a trainable one, or "
-                                 "use Joint")  # fmt: skip
-
-    def _modulated(self, modality: str) -> list[nn.Parameter]:
-        return [p for p in self.encoders_[modality].parameters() if p.requires_grad and p.ndim > 1]
 
     def _modulate(self, batch: Batch, features: Mapping[str, Tensor]) -> None:
         super()._modulate(batch, features)

@@ -28,13 +28,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal_lib.encoders.small import mlp, reinitialise
+from xmodal_lib.methods.encoded import started
 from xmodal_lib.methods.heads import linear
 from xmodal_lib.methods.meta_rows import Groups
 from xmodal_lib.methods.meta_tasks import ClassifyAll, Confuse, Contrast, Part, Reconstruct
@@ -177,9 +178,8 @@ class SharedEncoder(SourceOnly):
         if "trunk" not in self.encoders:
             raise ValueError(f"{type(self).__name__} needs encoders['trunk'], the part that both modalities share; "
                              "the others are their input layers")  # fmt: skip
-        trunk = copy.deepcopy(self.encoders["trunk"])
-        if self.fresh:
-            reinitialise(trunk, seed=self.seed * 1009 + 2)
+        device = next((p.device for layer in encoders.values() for p in layer.parameters()), torch.device("cpu"))
+        trunk = started(self.encoders["trunk"], device, self.seed, 2, fresh=self.fresh)
         return {m: nn.Sequential(layer, trunk) for m, layer in encoders.items()}
 
 
@@ -221,6 +221,8 @@ class Reading(Method):
     scale: float = 10.0  # multiplies the cosine
 
     weight_: Tensor = field(init=False, repr=False, compare=False)  # (C, D)
+
+    _shared: ClassVar[tuple[str, ...]] = ("method",)
 
     def pretrain(self, base: Tables) -> Self:
         other = copy.deepcopy(self)

@@ -38,7 +38,7 @@ class Items:
     def of(cls, tables: Tables, modalities: Sequence[str]) -> Items:
         """Raises ValueError where an item has two rows of a modality, a label is withheld, or a class has no item."""
         held = tables.only(*modalities)
-        ids, y = held.items(), held.labels()
+        ids, y, places = held.items(), held.labels(), held.places()
         if (y < 0).any():
             raise ValueError(f"item {int(ids[y < 0][0])} has no label (-1); every item to learn from needs one")
         empty = (y.bincount(minlength=len(tables.classes)) == 0).nonzero()
@@ -46,7 +46,7 @@ class Items:
             raise ValueError(f"class {tables.classes[int(empty[0])]!r} has no item; each class needs one")
         rows: dict[str, Tensor | None] = {}
         for m, table in held.rows.items():
-            place = torch.searchsorted(ids, table.pair)
+            place = places[m]
             if len(place.unique()) < len(place):
                 twice = int(table.pair[place.bincount(minlength=len(ids))[place] > 1][0])
                 raise ValueError(f"item {twice} has several rows of {m}; at most one is needed here")

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xmodal_lib.methods.encoded import learnt_state, restore_state
 from xmodal_lib.methods.heads import Own
 from xmodal_lib.methods.multimodal import Batch, Multimodal, discrepancy, row_losses, true_share
 from xmodal_lib.tables import Tables
@@ -50,7 +51,7 @@ class Joint(Multimodal):
         return {"fused": loss.item()}
 
     def _modulate(self, batch: Batch, features: Mapping[str, Tensor]) -> None:
-        """Change the gradients before the step: nothing here."""
+        """Change the gradients before the step: here they are left as they are, and the trace is kept."""
         if self.trace:
             with torch.no_grad():
                 rows = self.head_(features)
@@ -68,38 +69,22 @@ class Joint(Multimodal):
         if self.head not in ("film", "gated"):
             return super().proba(query)
         self._check_fitted()
-        items, features = query.items(), self.embed(query)
-        places = {m: torch.searchsorted(items, query[m].pair) for m in features}
-        for m, place in places.items():
-            if len(place.unique()) < len(place):
+        features, places = self.embed(query), query.places()
+        for m in features:
+            if len(places[m].unique()) < len(places[m]):
                 raise ValueError(f"an item of the query has several rows of {m}; a {self.head} head takes at most one")
-        return self.head_.fused(features, places, len(items)).softmax(1)
+        return self.head_.fused(features, places, len(query.items())).softmax(1)
 
 
 @dataclass
-class OGM(Joint):
-    """On-the-fly gradient modulation: the encoder of the modality that is ahead learns more slowly.
-
-    rho_m is the ratio of the true-class probabilities of modality m and of the others (`discrepancy`).
-
-    Differs: attenuates every m with rho_m > 1, for any number of modalities (three in the release of MLA: one of them
-    always). At rho_m = 1 exactly nobody is attenuated. `modulate="weights"` also reaches encoders without convolutions,
-    where the release is silently without effect; "convolutions" is the release.
+class Modulated(Joint):
+    """Base of the methods that scale the gradients of the encoders' weights before a step.
 
     Raises:
-        ValueError: there is nothing to modulate.
+        ValueError: an encoder has nothing to modulate.
     """
 
-    alpha: float = 0.3  # published: 0.8 on CREMA-D, 0.1 on VGGSound; MLA's release 0.3
-    first: int = 0  # epochs from..to, both included, in which gradients are modulated
-    last: int = 50
-    modulate: str = "weights"  # parameters of an encoder with 2 dimensions or more; or "convolutions": with 4
-    noise = False
-
-    def _check_fields(self) -> None:
-        super()._check_fields()
-        if self.modulate not in ("weights", "convolutions"):
-            raise ValueError(f"modulate={self.modulate!r}; there are 'weights' and 'convolutions'")
+    modulate = "weights"  # parameters of an encoder with 2 dimensions or more; or "convolutions": with 4
 
     def _begin(self, support: Tables) -> None:
         super()._begin(support)
@@ -108,16 +93,39 @@ class OGM(Joint):
                 raise ValueError(f"{type(self).__name__}: the encoder of {m!r} has no {self.modulate} to modulate; "
                                  "give it a trainable one, or use Joint")  # fmt: skip
 
-    def _modulated(self, modality: str) -> list[torch.nn.Parameter]:
+    def _modulated(self, modality: str) -> list[nn.Parameter]:
         least = 4 if self.modulate == "convolutions" else 2
         return [p for p in self.encoders_[modality].parameters() if p.requires_grad and p.ndim >= least]
 
+
+@dataclass
+class OGM(Modulated):
+    """On-the-fly gradient modulation: the encoder of the modality that is ahead learns more slowly.
+
+    rho_m is the ratio of the true-class probabilities of modality m and of the others (`discrepancy`).
+
+    Differs: attenuates every m with rho_m > 1, for any number of modalities (three in the release of MLA: one of them
+    always). At rho_m = 1 exactly nobody is attenuated. `modulate="weights"` also reaches encoders without convolutions,
+    where the release is silently without effect; "convolutions" is the release.
+    """
+
+    alpha: float = 0.3  # published: 0.8 on CREMA-D, 0.1 on VGGSound; MLA's release 0.3
+    first: int = 0  # epochs from..to, both included, in which gradients are modulated
+    last: int = 50
+    modulate: str = "weights"  # or "convolutions"
+    noise = False
+
+    def _check_fields(self) -> None:
+        super()._check_fields()
+        if self.modulate not in ("weights", "convolutions"):
+            raise ValueError(f"modulate={self.modulate!r}; there are 'weights' and 'convolutions'")
+
     def _modulate(self, batch: Batch, features: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            rows = self.head_(features)
-        self._record(batch, rows, {m: loss.item() for m, loss in row_losses(rows, batch).items()} if self.trace else {})
+        super()._modulate(batch, features)
         if not self.first <= self.epoch_ <= self.last:
             return
+        with torch.no_grad():
+            rows = self.head_(features)
         ratios = discrepancy({m: true_share(z, batch.of(m, batch.y)) for m, z in rows.items()})
         for m, rho in ratios.items():
             k = 1 - math.tanh(self.alpha * rho) if rho > 1 else 1.0
@@ -168,11 +176,11 @@ class Independent(SummedUnimodal):
     """Unimodal models that never meet in training: each keeps the epoch at which it alone is best on `val`."""
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
-        self._best: dict[str, tuple[float, dict[str, Tensor]]] = {}
+        self._best: dict[str, tuple[float, list[dict[str, Tensor]]]] = {}
         self._alone: dict[str, Tables] = {}
         super()._fit(support, val)
         for m, (_, kept) in self._best.items():
-            self._pair(m).load_state_dict(kept)
+            restore_state([self._pair(m)], kept)
         del self._best, self._alone
 
     def _checked(self, val: Tables) -> Tables:
@@ -187,8 +195,8 @@ class Independent(SummedUnimodal):
         super()._end_of_epoch()
         for m, own in self._alone.items():
             score = accuracy(self, own)
-            if score > self._best.get(m, (-1.0, {}))[0]:
-                self._best[m] = score, {k: v.clone() for k, v in self._pair(m).state_dict().items()}
+            if m not in self._best or score > self._best[m][0]:
+                self._best[m] = score, learnt_state([self._pair(m)])
 
     def _pair(self, modality: str) -> nn.Module:
         """Encoder and head of one modality, as one module."""

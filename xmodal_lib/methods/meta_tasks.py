@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal_lib.methods.alignment import alignment, confusion
+from xmodal_lib.methods.encoded import InTraining, embed
 from xmodal_lib.methods.meta_rows import Groups, cycle, draw
 
 Batch = tuple[Tensor, ...]
@@ -35,16 +36,15 @@ class Nets(nn.Module):
     def __init__(self, encoders: nn.ModuleDict, head: nn.Module, decoder: nn.Module | None = None) -> None:
         super().__init__()
         self.encoders, self.head, self.decoder = encoders, head, decoder
+        self.in_training = {m: InTraining(encoder) for m, encoder in encoders.items()}
 
     def rows(self, modality: str, x: Tensor) -> Tensor:
-        """Embeddings (b, D) in training; a single row has no variance, so BatchNorm uses its statistics then."""
-        return self.encoders[modality].train(len(x) > 1)(x)
+        """Embeddings (b, D) in training."""
+        return self.in_training[modality](x)
 
-    @torch.no_grad()
     def frozen(self, modality: str, x: Tensor) -> Tensor:
         """Embeddings (n, D) with nothing learnt: BatchNorm uses its statistics and keeps them."""
-        encoder = self.encoders[modality].eval()
-        return torch.cat([encoder(part) for part in x.split(256)])
+        return embed(self.encoders[modality], x)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,26 +6,25 @@ can be given the same batches, steps and learning rates.
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal_lib.encoders.small import reinitialise
 from xmodal_lib.methods.alignment import LOSSES
+from xmodal_lib.methods.encoded import embed_tables, look, started
 from xmodal_lib.methods.heads import linear
 from xmodal_lib.methods.meta_rows import Groups, Pairs, cycle
 from xmodal_lib.methods.meta_tasks import Align, Classify, Nets, Part
 from xmodal_lib.methods.method import Method
 from xmodal_lib.methods.reptile import Adam, Loop, Outer
-from xmodal_lib.tables import Table, Tables
-from xmodal_lib.training import check_finite, generator
+from xmodal_lib.tables import Table, Tables, check_labelled, usable
+from xmodal_lib.training import check_finite, generator, seeded
 
 CHOICES = {
     "outer": ("sgd", "adam"),
@@ -42,10 +41,9 @@ CHOICES = {
 class MetaTransfer(Method):
     """Base of CroMA and of the rows beside it: `pretrain` is meta-training, `fit` few-shot learning in the target.
 
-    Without `pretrain`, `fit` starts from fresh weights, drawn by `seed` (modules that say `pretrained = True` keep
-    theirs): then it is the row "from scratch". After it, the head of `way` outputs is carried over, so the support must
-    have as many classes; with `head="fresh"` a new one is drawn, and any number will do. `fit` reads target rows only,
-    and no `val`.
+    Without `pretrain`, `fit` starts from fresh weights (`encoded` says how, and what stays as it was given): then it is
+    the row "from scratch". After it, the head of `way` outputs is carried over, so the support must have as many
+    classes; with `head="fresh"` a new one is drawn, and any number will do. `fit` reads target rows only, and no `val`.
 
     Raises:
         ValueError: a modality is missing, the base has no pairs or fewer classes than `way`, the support has another
@@ -88,6 +86,8 @@ class MetaTransfer(Method):
     meta_: dict[str, Tensor] = field(init=False, repr=False, compare=False)  # encoders and head, meta-learnt
     history_: pd.DataFrame = field(init=False, repr=False, compare=False)  # of meta-training, a line a part
 
+    _shared: ClassVar[tuple[str, ...]] = ("encoders", "head_", "meta_", "history_")
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Those that `fit` learns from."""
@@ -97,7 +97,7 @@ class MetaTransfer(Method):
 
     def pretrain(self, base: Tables) -> Self:
         """Meta-train on base classes; target labels are not read, but by the rows whose docstring says so."""
-        method = copy.deepcopy(self)
+        method = self._copy()
         for _ in method.meta_train(base):
             pass
         return method
@@ -120,10 +120,9 @@ class MetaTransfer(Method):
             for part in parts
             if (steps := self._steps(part))
         ]  # fmt: skip
-        lines = []
+        lines, devices = [], {table.x.device for table in used.values()}
         for iteration in range(1, self.iterations + 1):
-            with torch.random.fork_rng():
-                torch.manual_seed(self.seed * 1_000_003 + iteration)  # of dropout, if an encoder has any
+            with seeded(self.seed * 1_000_003 + iteration, devices):  # of dropout, if an encoder has any
                 lines += [loop.run(iteration) for loop in loops]
             if iteration == self.iterations:
                 self.history_ = pd.DataFrame(lines)
@@ -190,8 +189,7 @@ class MetaTransfer(Method):
         table = self._labelled(support)
         self._start_encoders(table)
         self._start_head(len(support.classes))
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed, {table.x.device}):
             self._adapt(table)
         self.encoders_.eval()
 
@@ -199,8 +197,7 @@ class MetaTransfer(Method):
         """The target rows to learn from."""
         self._check_fields()
         table = self._rows(support, self.target, "support")
-        if int(table.y.min()) < 0:
-            raise ValueError(f"support: a row of {self.target!r} has no label; few-shot learning needs one for each")
+        check_labelled(support.only(self.target), "support")
         empty = (table.y.bincount(minlength=len(support.classes)) == 0).nonzero()
         if len(empty):
             raise ValueError(f"class {support.classes[int(empty[0])]!r} has no {self.target} row; each class needs one")
@@ -241,21 +238,13 @@ class MetaTransfer(Method):
         """Whether the meta-learnt head can classify other classes."""
         return True
 
-    @torch.no_grad()
     def embed(self, query: Tables) -> dict[str, Tensor]:
         """Embeddings {modality: (n_m, D)}, rows in table order; after `pretrain` alone too."""
         if not hasattr(self, "encoders_"):
             self._check_fitted()
-        found = {}
-        for m, table in query.rows.items():
-            if m not in self.widths_:
-                raise ValueError(f"{type(self).__name__} knows {', '.join(self.widths_)}; the query has {m!r}")
-            if not len(table):
-                found[m] = torch.empty(0, self.widths_[m], device=table.x.device)
-                continue
-            encoder = self.encoders_[m].eval()
-            found[m] = torch.cat([encoder(part) for part in table.x.split(256)])
-        return found
+        if strange := [m for m in query.modalities if m not in self.widths_]:
+            raise ValueError(f"{type(self).__name__} knows {', '.join(self.widths_)}; the query has {strange[0]!r}")
+        return embed_tables(query, self.encoders_, self.widths_, next(self.head_.parameters()))
 
     @torch.no_grad()
     def logits(self, query: Tables) -> dict[str, Tensor]:
@@ -266,24 +255,25 @@ class MetaTransfer(Method):
 
     def _start(self, tables: Mapping[str, Table], outputs: int) -> None:
         """Fresh encoders of these modalities and a fresh head."""
-        given = {m: copy.deepcopy(self.encoders[m]) if m in self.encoders else nn.Identity() for m in tables}
-        if self.fresh:
-            for m, encoder in given.items():
-                reinitialise(encoder, seed=self.seed * 1009 + (m == self.target))
-        widths = {m: _width(e.eval()(tables[m].x[:2])) for m, e in self._join(given).items()}
-        if len(set(widths.values())) > 1:
+        order = sorted((self.source, self.target))  # a modality starts alike, whichever others are used
+        given = {m: started(self.encoders.get(m), table.x.device, self.seed, order.index(m), fresh=self.fresh)
+                 for m, table in tables.items()}  # fmt: skip
+        joined = self._join(given)
+        looks = {m: look(net, tables[m].x, f"{type(self).__name__}: the encoder of {m!r}") for m, net in joined.items()}
+        if len({z.shape[1] for z in looks.values()}) > 1:
             raise ValueError("one space needs embeddings of one width, and not "
-                             + ", ".join(f"{m} {d}" for m, d in widths.items()))  # fmt: skip
-        self._build(widths, given, outputs)
-        example = next(iter(tables.values())).x
-        dtype = next((p.dtype for p in self.encoders_.parameters()), example.dtype)
-        self.head_.to(example.device, dtype if dtype.is_floating_point else torch.float32)
+                             + ", ".join(f"{m} {z.shape[1]}" for m, z in looks.items()))  # fmt: skip
+        self._assemble({m: z.shape[1] for m, z in looks.items()}, joined, outputs)
+        self.head_.to(next(iter(looks.values())))
 
-    def _build(self, widths: Mapping[str, int], encoders: Mapping[str, nn.Module], outputs: int | None = None) -> None:
-        """Encoders and head, of embedding widths {modality: D}; outputs: None for one a class of the support."""
+    def _build(self, widths: Mapping[str, int], encoders: Mapping[str, nn.Module]) -> None:
+        """Encoders as given and a head for the classes of the support, of embedding widths {modality: D}."""
+        self._assemble(widths, self._join(encoders), len(self.classes_))
+
+    def _assemble(self, widths: Mapping[str, int], joined: Mapping[str, nn.Module], outputs: int) -> None:
         self.widths_ = dict(widths)
-        self.encoders_ = nn.ModuleDict(self._join(encoders))
-        self.head_ = self._new_head(len(self.classes_) if outputs is None else outputs, 1)
+        self.encoders_ = nn.ModuleDict(joined)
+        self.head_ = self._new_head(outputs, 1)
 
     def _join(self, encoders: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         """Whole encoders, of those given."""
@@ -295,14 +285,7 @@ class MetaTransfer(Method):
         return nn.Sequential(nn.ReLU(), linear(width, outputs, generator(self.seed, salt)))
 
     def _rows(self, tables: Tables, modality: str, where: str) -> Table:
-        if modality not in tables.rows or not len(tables[modality]):
-            raise ValueError(f"{type(self).__name__} learns from {modality!r}, but the {where} holds "
-                             f"{', '.join(tables.modalities) or 'nothing'}; set `source` and `target`")  # fmt: skip
-        x = tables[modality].x
-        if x.is_floating_point() and not x.isfinite().all():
-            row = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise FloatingPointError(f"{where}: {modality} row {row} is not finite")
-        return tables[modality]
+        return usable(tables, modality, f"{type(self).__name__} learns from", where, "set `source` and `target`")
 
     def _check_fields(self) -> None:
         for name, known in CHOICES.items():
@@ -321,10 +304,3 @@ class MetaTransfer(Method):
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State of the part of this name."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _width(z: Tensor) -> int:
-    if z.ndim != 2 or not z.is_floating_point():
-        raise ValueError(f"an encoder must give rows (b, D) of numbers; this one gives {z.dtype} of shape "
-                         f"{tuple(z.shape)}")  # fmt: skip
-    return z.shape[1]

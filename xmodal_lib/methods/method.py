@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from xmodal_lib.methods import fusion
-from xmodal_lib.tables import Tables
+from xmodal_lib.tables import Tables, check_labelled
 
 
 class NotFitted(RuntimeError):
@@ -21,14 +21,15 @@ class NotFitted(RuntimeError):
 class Method:
     """Base of all methods. A method is a dataclass whose fields are hyper-parameters, `seed` among them.
 
-    A method writes `_fit`, `embed` and `logits`; the rest follows. `fit` works on a deep copy, so the method it is
-    called on, the encoders it was given and what `pretrain` learnt stay as they were. Attributes that are learnt end
-    in `_`.
+    A method writes `_fit`, `embed` and `logits`; the rest follows. `fit` works on a copy, so the method it is called
+    on, the encoders it was given and what `pretrain` learnt stay as they were. Attributes that are learnt end in `_`.
     """
 
     seed: int = field(default=0, kw_only=True)  # of every random choice in `fit`
 
     classes_: tuple[str, ...] = field(init=False, repr=False, compare=False)  # set by `fit`
+
+    _shared: ClassVar[tuple[str, ...]] = ()  # attributes that `fit` only reads or replaces, so that copies share them
 
     def pretrain(self, base: Tables) -> Self:
         """First stage, on base classes: most methods have none. Returns a new method."""
@@ -40,13 +41,20 @@ class Method:
         Returns a fitted copy.
 
         Raises:
-            ValueError: a modality is missing, or a class has no row to learn from.
+            ValueError: a modality is missing, a class has no row to learn from, or a row of `val` has no label.
             FloatingPointError: the loss is not finite (names the step and the value).
         """
-        fitted = copy.deepcopy(self)
+        if val is not None:
+            check_labelled(val, "val")
+        fitted = self._copy()
         fitted.classes_ = support.classes
         fitted._fit(support, val)
         return fitted
+
+    def _copy(self) -> Self:
+        """A deep copy, but for the attributes in `_shared`."""
+        held = vars(self)
+        return copy.deepcopy(self, {id(held[name]): held[name] for name in self._shared if name in held})
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
         raise NotImplementedError

@@ -107,9 +107,10 @@ class MLA(Multimodal):
             loss = F.cross_entropy(z, batch.of(m, batch.y))
             loss.backward()
             losses[m], rows[m] = loss.item(), z
-            self._modify(f)
+            if self.projection != "none":
+                self._modify(f)
             self.optimiser_.step()
-            self.optimiser_.zero_grad(set_to_none=self.zero_grad == "none")
+            self._clear()
             self.steps_ += 1
         if self.zero_grad == "fill":
             self.optimiser_.zero_grad()  # gradients of a batch end with it
@@ -117,11 +118,17 @@ class MLA(Multimodal):
         self._record(batch, rows, losses)
         return losses
 
+    def _clear(self) -> None:
+        """No gradients, or zeros; `zero_grad` of the optimiser costs as much as a small head's step."""
+        if self.zero_grad == "fill":
+            self.optimiser_.zero_grad(set_to_none=False)
+            return
+        for p in self.optimiser_.param_groups[0]["params"]:
+            p.grad = None
+
     @torch.no_grad()
     def _modify(self, f: Tensor) -> None:
         """(grad W) P, after P has learnt of the modality before (or the present one)."""
-        if self.projection == "none":
-            return
         here = f.detach().mean(0).to(self.p_.dtype)  # (D,)
         if self.before_ is not None:
             h = self.before_ if self.source == "previous" else here

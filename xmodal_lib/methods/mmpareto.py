@@ -124,10 +124,11 @@ class MMPareto(Multimodal):
         self._check_fitted()
         if not self.joint:
             return super().proba(query)
-        items, features = query.items(), self.embed(query)
-        places = {m: torch.searchsorted(items, query[m].pair) for m in features}
-        single = torch.cat(list(places.values())).bincount(minlength=len(items)) == 1  # (n,) items of one row
-        z = self.head_.fused(features, places, len(items))
+        features = self.embed(query)
+        places = {m: place for m, place in query.places().items() if m in features}
+        n = len(query.items())
+        single = torch.cat(list(places.values())).bincount(minlength=n) == 1  # (n,) items of one row
+        z = self.head_.fused(features, places, n)
         for m, rows in self.head_(features).items():
             alone = single[places[m]]
             z[places[m][alone]] = rows[alone]

@@ -16,21 +16,20 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal_lib.encoders.encoder import Lookup
-from xmodal_lib.encoders.small import reinitialise
 from xmodal_lib.methods import fusion
+from xmodal_lib.methods.encoded import InTraining, embed_tables, learnt_state, look, restore_state, started
 from xmodal_lib.methods.heads import HEADS, Head, add
 from xmodal_lib.methods.items import Batch, Items
 from xmodal_lib.methods.method import Method
-from xmodal_lib.tables import Tables
-from xmodal_lib.training import accuracy, check_finite, generator
+from xmodal_lib.tables import Tables, usable
+from xmodal_lib.training import accuracy, check_finite, generator, seeded
 
 OPTIMISERS = ("sgd", "adamw")
 
@@ -40,9 +39,7 @@ class Multimodal(Method):
     """Base of the methods that train one encoder a modality, and of their controls.
 
     With `val` the epoch with the best fused accuracy on it is kept (the first one wins ties); without, the last one.
-    Defaults are those of the release of MLA (base). Encoders start anew, drawn by `seed`, each modality's weights
-    whatever the order. What is frozen (no parameter with a gradient) or says `pretrained = True` keeps the weights it
-    was given; what is frozen stays in evaluation mode too.
+    Defaults are those of the release of MLA (base). How encoders start, and what stays as it was given: `encoded`.
 
     Differs: the release keeps the epoch that is best on *test*; it has no validation rows.
 
@@ -72,11 +69,13 @@ class Multimodal(Method):
     head_: Head = field(init=False, repr=False, compare=False)
     epoch_: int = field(init=False, repr=False, compare=False)  # the present one, from 0
 
+    _shared: ClassVar[tuple[str, ...]] = ("encoders", "encoders_", "head_", "history_")
+
     # -- training ------------------------------------------------------------------------------------------
 
     def begin(self, support: Tables) -> Self:
         """A copy that is ready to `step`: encoders and head as they start, the optimiser, the rows by item."""
-        method = copy.deepcopy(self)
+        method = self._copy()
         method.classes_ = support.classes
         method._begin(support)
         return method
@@ -99,12 +98,12 @@ class Multimodal(Method):
         for line in self.trace_[lines:]:
             line["step"] = first
         for name, loss in losses.items():
-            check_finite(loss, first, f"{type(self).__name__}, {name}")
+            if not math.isfinite(loss):
+                check_finite(loss, first, f"{type(self).__name__}, {name}")
         return losses
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)  # of dropout, if an encoder has any
+        with seeded(self.seed, {table.x.device for table in support.rows.values()}):  # of dropout, if there is any
             self._begin(support)
             val = None if val is None else self._checked(val)
             best, kept, lines = -1.0, None, []
@@ -123,47 +122,35 @@ class Multimodal(Method):
                 self._restore(kept)
         self.encoders_.eval()
         self.history_ = pd.DataFrame(lines)
-        del self.items_, self.rng_, self.optimiser_, self.schedule_
+        del self.items_, self.rng_, self.optimiser_, self.schedule_, self.in_training_
 
     def _begin(self, support: Tables) -> None:
         self._check_fields()
         modalities = self.modalities or support.modalities
         for m in modalities:
-            _check_rows(support, m, f"{type(self).__name__} learns from")
+            usable(support, m, f"{type(self).__name__} learns from")
         self._check_names(support, modalities)
         self.items_ = Items.of(support, modalities)
         self.rng_ = generator(self.seed)
-        given = {m: copy.deepcopy(self.encoders[m]) if m in self.encoders else nn.Identity() for m in modalities}
-        for k, m in enumerate(sorted(given)):
-            self._start(given[m], generator(self.seed, 2, k))
-            given[m].to(self.items_.x[m].device)
-        looks = {m: self._look(m, given[m], self.items_.x[m][:2]) for m in modalities}
+        x, order = self.items_.x, sorted(modalities)
+        given = {m: started(self.encoders.get(m), x[m].device, self.seed, order.index(m), fresh=self.fresh)
+                 for m in modalities}  # fmt: skip
+        looks = {m: look(net, x[m], f"{type(self).__name__}: the encoder of {m!r}") for m, net in given.items()}
         if len(kinds := dict.fromkeys(f.dtype for f in looks.values())) > 1:
             raise ValueError(f"{type(self).__name__}: features of {', '.join(looks)} are of {len(kinds)} kinds, "
                              f"{', '.join(map(str, kinds))}; bring them to one")  # fmt: skip
         self._build({m: f.shape[1] for m, f in looks.items()}, given)
+        self.in_training_ = {m: InTraining(encoder) for m, encoder in given.items()}
         self.head_.to(looks[modalities[0]])
         self.optimiser_ = self._optimiser([p for p in self._parameters() if p.requires_grad])
         self.schedule_ = torch.optim.lr_scheduler.StepLR(self.optimiser_, self.decay_every, self.decay)
         self.steps_ = self.epoch_ = 0
         self.trace_: list[dict[str, Any]] = []
 
-    def _start(self, encoder: nn.Module, rng: torch.Generator) -> None:
-        """Fresh weights, on the CPU, so that they are the same on every device."""
-        for module in frozen(encoder):
-            module.pretrained = True  # type: ignore[assignment]
-        if self.fresh:
-            reinitialise(encoder.cpu(), rng)
-            return
-        for module in encoder.modules():
-            if isinstance(module, Lookup):
-                reinitialise(module, rng)  # its random views, not weights
-
     def _build(self, widths: Mapping[str, int], encoders: Mapping[str, nn.Module]) -> None:
         """Encoders and head, of feature widths {modality: D}."""
         self.widths_ = dict(widths)
         self.encoders_ = nn.ModuleDict(encoders)
-        self.frozen_ = {m: frozen(encoder) for m, encoder in encoders.items()}
         self.head_ = self._head(widths)
 
     def _head(self, widths: Mapping[str, int]) -> Head:
@@ -176,17 +163,8 @@ class Multimodal(Method):
         self.schedule_.step()
 
     def _features(self, batch: Batch) -> dict[str, Tensor]:
-        """Features {modality: (b_m, D)}, in order of the modalities.
-
-        A single row has no variance: BatchNorm then uses its running statistics.
-        """
-        features = {}
-        for m, x in batch.x.items():
-            encoder = self.encoders_[m].train(len(x) > 1)
-            for module in self.frozen_[m]:
-                module.eval()
-            features[m] = encoder(x)
-        return features
+        """Features {modality: (b_m, D)}, in order of the modalities."""
+        return {m: self.in_training_[m](x) for m, x in batch.x.items()}
 
     def _descend(self, loss: Tensor) -> None:
         """One step of the optimiser along minus the gradient of a loss ()."""
@@ -204,15 +182,9 @@ class Multimodal(Method):
 
     # -- the answer ------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def embed(self, query: Tables) -> dict[str, Tensor]:
         self._check_fitted()
-        dtype, found = next(self.head_.parameters()).dtype, {}
-        for m, table in self._known(query).rows.items():
-            encoder = self.encoders_[m].eval()
-            parts = [encoder(part) for part in table.x.split(256)] if len(table) else []
-            found[m] = torch.cat([torch.empty(0, self.widths_[m], dtype=dtype, device=table.x.device), *parts])
-        return found
+        return embed_tables(self._known(query), self.encoders_, self.widths_, next(self.head_.parameters()))
 
     @torch.no_grad()
     def logits(self, query: Tables) -> dict[str, Tensor]:
@@ -252,24 +224,10 @@ class Multimodal(Method):
         return [self.encoders_, self.head_]
 
     def _state(self) -> list[dict[str, Tensor]]:
-        return [{k: v.clone() for k, v in module.state_dict().items()} for module in self._modules()]
+        return learnt_state(self._modules())
 
     def _restore(self, state: Sequence[Mapping[str, Tensor]]) -> None:
-        for module, kept in zip(self._modules(), state, strict=True):
-            module.load_state_dict(kept)
-
-    def _look(self, modality: str, encoder: nn.Module, x: Tensor) -> Tensor:
-        """Features of two rows (2, D): the head takes their width, dtype and device."""
-        said = f"{type(self).__name__}: the encoder of {modality!r}"
-        try:
-            with torch.no_grad():
-                f = encoder.eval()(x)
-        except RuntimeError as error:
-            raise ValueError(f"{said} cannot take rows of {x.dtype} and shape {tuple(x.shape[1:])}: "
-                             f"{str(error).splitlines()[0]}") from error  # fmt: skip
-        if f.ndim != 2 or not f.is_floating_point():
-            raise ValueError(f"{said} must give rows (b, D) of numbers; it gives {f.dtype} of shape {tuple(f.shape)}")
-        return f
+        restore_state(self._modules(), state)
 
     def _check_fields(self) -> None:
         if isinstance(self.modalities, str):
@@ -303,7 +261,7 @@ class Multimodal(Method):
         if not len(val.items()):
             raise ValueError(f"{type(self).__name__}: val has no row of {', '.join(self.widths_)}; give some, or None")
         for m in val.modalities:
-            _check_rows(val, m, f"{type(self).__name__} chooses on", "val")
+            usable(val, m, f"{type(self).__name__} chooses on", "val")
         return val
 
     def _known(self, query: Tables) -> Tables:
@@ -320,26 +278,6 @@ class Multimodal(Method):
             raise ValueError(f"{type(self).__name__} was fitted on {', '.join(self.widths_)}; the query has items that "
                              f"have rows of {others} only")  # fmt: skip
         return known
-
-
-def _check_rows(tables: Tables, modality: str, who: str, role: str = "support") -> None:
-    if modality not in tables.rows or not len(tables[modality]):
-        raise ValueError(f"{who} {modality!r}, but the {role} holds {', '.join(tables.modalities) or 'nothing'}; "
-                         "set `modalities`")  # fmt: skip
-    x = tables[modality].x
-    if x.is_floating_point() and not x.isfinite().all():
-        row = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise FloatingPointError(f"{role}: {modality} row {row} is not finite")
-
-
-def frozen(encoder: nn.Module) -> list[nn.Module]:
-    """The largest parts that have parameters and none with a gradient."""
-    params = list(encoder.parameters())
-    if not params or all(p.requires_grad for p in params):
-        return []
-    if not any(p.requires_grad for p in params):
-        return [encoder]
-    return [part for child in encoder.children() for part in frozen(child)]
 
 
 def true_share(z: Tensor, y: Tensor) -> Tensor:

@@ -27,13 +27,15 @@ class Adam:
 
     def __init__(self, modules: Iterable[nn.Module], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         weights = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
-        self.weights, self.lr, self.betas = list(weights.values()), lr, betas  # each once, where modules share a part
+        self.weights: list[Tensor] = list(weights.values())  # each once, where modules share a part
+        self.lr, self.betas = lr, betas
         self.reset()
 
     def reset(self) -> None:
         """Forget the moments."""
         self.first, self.second = ([torch.zeros_like(p) for p in self.weights] for _ in range(2))
-        self.counts = [torch.zeros((), device=p.device) for p in self.weights]
+        self.count = torch.zeros(len(self.weights), device=self.weights[0].device if self.weights else None)
+        self.counts = list(self.count.unbind())  # steps behind each weight: views
 
     def descend(self, loss: Tensor) -> None:
         """A step along the gradient of a loss."""
@@ -42,13 +44,16 @@ class Adam:
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor | None]) -> None:
         """A step along these gradients; a weight without one stays."""
-        used = [k for k, grad in enumerate(grads) if grad is not None]
-        weights, first, second, counts = (
-            [values[k] for k in used] for values in (self.weights, self.first, self.second, self.counts)
-        )
-        torch._foreach_add_(counts, 1)
+        found = [grad.contiguous() for grad in grads if grad is not None]
+        weights, first, second, counts = self.weights, self.first, self.second, self.counts
+        if len(found) == len(grads):
+            self.count += 1
+        else:
+            used = [k for k, grad in enumerate(grads) if grad is not None]
+            weights, first, second, counts = ([held[k] for k in used] for held in (weights, first, second, counts))
+            self.count[used] += 1
         torch._fused_adam_(
-            weights, [g.contiguous() for g in grads if g is not None], first, second, [], counts, lr=self.lr,
+            weights, found, first, second, [], counts, lr=self.lr,
             beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
 
@@ -61,16 +66,15 @@ class Outer:
         self.adam = Adam([meta], rate) if kind == "adam" else None
 
     @torch.no_grad()
-    def step(self, work: Nets) -> None:
-        """Move the meta-learner towards a copy that has learnt."""
-        other = tensors(work)
+    def step(self, work: Sequence[Tensor]) -> None:
+        """Move the meta-learner towards a copy that has learnt, given its `tensors`."""
         if self.adam is None:
-            moving = [(a, b) for a, b in zip(self.meta, other, strict=True) if a.is_floating_point()]
+            moving = [(a, b) for a, b in zip(self.meta, work, strict=True) if a.is_floating_point()]
             torch._foreach_lerp_([a for a, _ in moving], [b for _, b in moving], self.rate)
         else:
-            learnt = (p for p in work.parameters() if p.requires_grad)
+            learnt = (p for p in work if isinstance(p, nn.Parameter) and p.requires_grad)
             self.adam.step([p - q for p, q in zip(self.adam.weights, learnt, strict=True)])
-        for a, b in zip(self.meta, other, strict=True):
+        for a, b in zip(self.meta, work, strict=True):
             statistic = not isinstance(a, nn.Parameter)
             if self.rate > 0 and statistic and (self.adam is not None or not a.is_floating_point()):
                 a.copy_(b)  # a counter has no mean
@@ -89,22 +93,24 @@ class Loop:
         if not any(p.requires_grad for module in part.learns(self.work) for p in module.parameters()):
             raise ValueError(f"{part.name}: there is nothing to learn; give trainable encoders")
         self.optimiser = Adam(part.learns(self.work), part.lr, betas)
+        self.held, self.origin = tensors(self.work), tensors(meta)
+        self.apart = weights_of(self.work.encoders, meta.encoders)
 
     def run(self, iteration: int) -> dict[str, float | int | str]:
         """Draw a task, learn it, and move the meta-learner: mean loss, and how far the encoders' copy had moved."""
         if not self.carry:
             self.optimiser.reset()
         if not self.part.direct:
-            restore(self.work, self.meta)
+            restore(self.held, self.origin)
         losses = []
         for batch in self.part.batches(self.work, self.steps, self.rng):
             loss = self.part.loss(self.work, *batch)
             self.optimiser.descend(loss)
             losses.append(loss.item())
             check_finite(losses[-1], iteration, f"meta-iteration, {self.part.name}")
-        moved = distance(self.work.encoders, self.meta.encoders)
+        moved = distance(*self.apart)
         if not self.part.direct:
-            self.outer.step(self.work)
+            self.outer.step(self.held)
         return {"iteration": iteration, "part": self.part.name, "loss": sum(losses) / len(losses), "moved": moved}
 
 
@@ -121,14 +127,17 @@ def tensors(nets: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def restore(work: Nets, meta: Nets) -> None:
+def restore(work: list[Tensor], meta: list[Tensor]) -> None:
     """The copy is what the meta-learner is."""
-    torch._foreach_copy_(tensors(work), tensors(meta))
+    torch._foreach_copy_(work, meta)
+
+
+def weights_of(a: nn.Module, b: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights of two copies of a module; none where it is one and the same."""
+    return ([], []) if a is b else (list(a.parameters()), list(b.parameters()))
 
 
 @torch.no_grad()
-def distance(a: nn.Module, b: nn.Module) -> float:
-    """Euclidean distance of the weights of two copies of a module."""
-    if a is b or not (pairs := list(zip(a.parameters(), b.parameters(), strict=True))):
-        return 0.0
-    return torch.stack(torch._foreach_norm(torch._foreach_sub(*map(list, zip(*pairs, strict=True))))).norm().item()
+def distance(a: list[Tensor], b: list[Tensor]) -> float:
+    """Euclidean distance of two lists of weights."""
+    return torch.stack(torch._foreach_norm(torch._foreach_sub(a, b))).norm().item() if a else 0.0

@@ -4,7 +4,9 @@
     again = load("runs/mla", encoders={"image": mlp(1280, 128), "speech": SpeechNet(128)})
 
 The code of an encoder cannot be written down as JSON, so `load` is given modules of the same architecture, with
-whatever weights; the stored weights go into copies of them. In the JSON a plain value stands for itself, and
+whatever weights; the stored weights go into copies of them. Those of frozen encoders are stored too, for without them
+the answers would not come back; they are written once, however often a method holds them. In the JSON a plain value
+stands for itself, and
 
     {"$": "tensor", "key": K}                      is tensor K of the other file (equal tensors are stored once)
     {"$": "module", "parts": [...], "state": {..}} is a module: classes of its parts, {name: K} of its state
