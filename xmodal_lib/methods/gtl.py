@@ -36,12 +36,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal_lib.encoders.small import reinitialise
+from xmodal_lib.methods import encoded
 from xmodal_lib.methods.domains import Domains
 from xmodal_lib.methods.gtl_losses import hard_triplet, kl_to_standard, log_normal, sample, to_centres
 from xmodal_lib.methods.gtl_nets import Classifier, Encoder, Generator, Posterior
 from xmodal_lib.methods.method import Method, NotFitted
-from xmodal_lib.tables import Table, Tables
-from xmodal_lib.training import accuracy, check_finite, generator
+from xmodal_lib.tables import Table, Tables, check_labelled, usable
+from xmodal_lib.training import accuracy, check_finite, generator, seeded
 
 CHOICES = {
     "kl": ("analytic", "coded"),
@@ -97,6 +98,8 @@ class GTL(Method):
     weight_decay: float = 1e-4
     clip: float = 2.0  # norm of the gradient
 
+    _shared = ("encoders", "base_")
+
     nets_: nn.ModuleDict = field(init=False, repr=False, compare=False)  # trunk, encoder, generator, classifier
     widths_: dict[str, int] = field(init=False, repr=False, compare=False)
     scale_: dict[str, Tensor] = field(init=False, repr=False, compare=False)  # mean and deviation of base rows (D',)
@@ -112,8 +115,7 @@ class GTL(Method):
         x, y = method._stacked(base, base.modalities, "base")
         method._begin(x, len(base.classes))
         method._scale(x)
-        with torch.random.fork_rng():
-            torch.manual_seed(method.seed)  # of dropout
+        with seeded(method.seed, {x.device}):  # of dropout
             method.history_ = method._train(x, y, method.base_epochs, method.base_decay_at, "base", None)
         method.base_ = {k: v for k, v in method.nets_.state_dict().items() if "classifier.linear" not in k}
         method.modalities = self.modalities
@@ -131,8 +133,7 @@ class GTL(Method):
             self.nets_.load_state_dict(self.base_, strict=False)
             if self.generator == "fresh":
                 reinitialise(self.nets_["generator"].cpu(), generator(self.seed, 3)).to(x.device)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed, {x.device}):
             self.history_ = self._train(x, y, self.epochs, self.decay_at, "novel", val)
 
     def _train(
@@ -284,12 +285,9 @@ class GTL(Method):
     def _begin(self, x: Tensor, classes: int) -> None:
         """Fresh nets for rows like x; classes 0..classes-1."""
         self._check_fields()
-        trunk = copy.deepcopy(self.encoders["trunk"]) if "trunk" in self.encoders else nn.Identity()
-        reinitialise(trunk.cpu(), generator(self.seed, 1))
-        with torch.no_grad():
-            h = trunk.eval()(x[:2].cpu()) if "trunk" in self.encoders else x[:2].flatten(1)
-        if h.ndim != 2:
-            raise ValueError(f"{type(self).__name__}: the trunk must give rows (b, D); it gives {tuple(h.shape)}")
+        given = self.encoders.get("trunk")
+        trunk = encoded.started(given, x.device, self.seed, 0, fresh=True)
+        h = x[:2].flatten(1) if given is None else encoded.look(trunk, x, f"{type(self).__name__}: the trunk")
         self._build({"trunk": h.shape[1], "x": x[0].numel()}, {"trunk": trunk}, classes)
         self.nets_.to(x.device)
 
@@ -360,15 +358,8 @@ class GTL(Method):
         """Rows of all modalities, one after another: (n, ...), (n,)."""
         self._check_fields()
         for m in modalities:
-            if m not in tables.rows or not len(tables[m]):
-                raise ValueError(f"{type(self).__name__} learns from {m!r}, but the {where} holds "
-                                 f"{', '.join(tables.modalities) or 'nothing'}")  # fmt: skip
-            x = tables[m].x
-            if not x.isfinite().all():
-                row = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-                raise FloatingPointError(f"{where}: {m} row {row} is not finite")
-            if int(tables[m].y.min()) < 0:
-                raise ValueError(f"{where}: a row of {m!r} has no label; {type(self).__name__} learns from labels")
+            usable(tables, m, f"{type(self).__name__} learns from", where)
+        check_labelled(tables.only(*modalities), where)
         shapes = {m: tuple(tables[m].x.shape[1:]) for m in modalities}
         if len(set(shapes.values())) > 1:
             raise ValueError(f"{type(self).__name__} needs rows of one shape, and not "
