@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 from tests.sources.layouts import WRITERS
 from xmodal_lib import published_tasks
+from xmodal_lib.encoders import inputs
 from xmodal_lib.encoders.masked import CAVMAE, M3AE
 from xmodal_lib.encoders.towers import open_clip_towers
 from xmodal_lib.methods import MLA, Joint
@@ -87,6 +89,34 @@ def test_the_published_resnets_train_on_views_that_are_drawn_by_seed(layouts: Pa
     look, rows = task.encoders["visual"][0], task.episode.support["visual"].x[:1]
     one, two, same = look.train()(rows), look(rows), look.eval()(rows)
     assert one.shape == (1, 3, 2, 32, 32) and not torch.equal(one, two) and torch.equal(same, look(rows))
+
+
+@pytest.mark.parametrize(("sound_as", "kind", "shape"), [("mla spectrogram", "mla", (129, 626)),
+                                                         ("ogm spectrogram", "ogm", (257, 188))])  # fmt: skip
+def test_sound_may_be_seen_as_either_spectrogram(layouts: Path, sound_as: str, kind: str, shape: tuple) -> None:
+    given = replace(TINY, sound_as=sound_as)
+    for nets, width in (("published", 512), ("small", 128)):
+        task = published_tasks.load(*written(layouts, "cremad-raw"), nets=nets, given=given)
+        sounds = task.episode.query["audio"].x
+        assert sounds.shape == (len(task.rows["test"]["audio"]), *shape)
+        wave = task.source.open["audio"](int(task.rows["test"]["audio"].x[0]))
+        torch.testing.assert_close(sounds[0], inputs.spectrogram(wave, kind), rtol=1e-3, atol=1e-2)  # cached as float16
+        with torch.no_grad():
+            assert task.encoders["audio"].eval()(sounds[:2]).shape == (2, width)
+    fitted = MLA({"audio": task.encoders["audio"]}, epochs=30, batch=8, lr=0.05, seed=1).fit(
+        task.episode.support.only("audio"), task.episode.val.only("audio")
+    )
+    assert accuracy(fitted, task.episode.query.only("audio")) > 0.5  # chance is a sixth
+
+
+def test_a_spectrogram_that_cannot_be_is_refused(layouts: Path, tmp_path: Path) -> None:
+    given = replace(TINY, sound_as="mla spectrogram")
+    with pytest.raises(ValueError, match="this cremad has stored filter banks"):
+        published_tasks.load(*written(layouts, "cremad-released"), nets="small", given=given)
+    with pytest.raises(ValueError, match=r"CAV-MAE, which takes 'fbank'"):
+        published_tasks.load(*written(layouts, "iemocap-raw"), checkpoint=str(tmp_path), given=given)
+    with pytest.raises(ValueError, match="sound_as='mel'; there are fbank, mla spectrogram, ogm spectrogram"):
+        Inputs(sound_as="mel")
 
 
 def weights(method: Multimodal) -> list[torch.Tensor]:
