@@ -24,7 +24,7 @@ class TokenLSTM(nn.Module):
         self.lstm, self.out = nn.LSTM(d_in, width, batch_first=True), nn.Linear(width, d)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda:
+        if x.device.type != "cpu":
             return self.out(self.lstm(x)[0].amax(1))
         w_x, w_h, b_x, b_h = self.lstm.parameters()
         return self.out(_LSTM.apply(x, w_x, w_h, b_x + b_h).amax(0))
