@@ -1,7 +1,9 @@
-"""What all tests share: one thread, and a small world of two modalities in one space."""
+"""What all tests share: one thread, a small world of two modalities in one space, small data sets in real layouts."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,33 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the shared test data is not on this machine")
     return SHARED
+
+
+class Layouts(dict[str, Path]):
+    """Folder of each layout of `sources/layouts`, written when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, key: str) -> Path:
+        from tests.sources.layouts import BY_CLASS, VISUAL, WRITERS
+
+        (WRITERS | BY_CLASS | VISUAL)[key](self.root / key)
+        self[key] = self.root / key
+        return self[key]
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Layouts:
+    """Every layout; tests that change one copy it."""
+    return Layouts(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def copied(written: Layouts, tmp_path: Path) -> Callable[[str], Path]:
+    """A layout that a test may change."""
+    return lambda key: Path(shutil.copytree(written[key], tmp_path / key))
 
 
 def world(classes: int = 5, shot: int = 4, d: int = 16, seed: int = 0, noise: float = 0.25, query: int = 12) -> Episode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,9 @@ def key(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def root(key: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / key
-    BY_CLASS[key](path)
-    return path
+@pytest.fixture
+def root(key: str, written: Mapping[str, Path]) -> Path:
+    return written[key]
 
 
 @pytest.fixture(scope="module", autouse=True)

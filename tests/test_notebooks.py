@@ -18,7 +18,7 @@ from xmodal_lib.runs.pages import WIDGET
 from xmodal_lib.runs.plan import parameters
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))  # `xmodal notebooks` works in hidden ones
 HEADINGS = ["Parameters", "Data", "Idea", "Fit", "Result", "Look", "Learnt, and to try"]  # the title is the eighth
 LINES = 14  # of a code cell
 LONGER = {  # (notebook, first line of the cell): why it may have more

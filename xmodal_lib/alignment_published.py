@@ -17,8 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal_lib import alignment_tasks as tasks_of
-from xmodal_lib.alignment_tasks import WIDTH, AlignmentTask
+from xmodal_lib.alignment_tasks import (
+    PAIRS,
+    WIDTH,
+    AlignmentTask,
+    assembled,
+    pairs_of,
+    pixel_rows,
+    preparing,
+    rows_of,
+    speech_rows,
+)
 from xmodal_lib.encoders import frozen
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.letters import ByteNet, byte_rows
@@ -51,8 +60,8 @@ def published(
     if name not in MODALITIES:
         raise ValueError(f"no data set {name!r} for alignment; there are {', '.join(MODALITIES)}")
     weak = name == "cifar_esc"
-    if pairs not in ("", *tasks_of.PAIRS) or (weak and pairs == "strong"):
-        raise ValueError(f"pairs={pairs!r}; {name} has {'weak' if weak else ', '.join(tasks_of.PAIRS)}")
+    if pairs not in ("", *PAIRS) or (weak and pairs == "strong"):
+        raise ValueError(f"pairs={pairs!r}; {name} has {'weak' if weak else ', '.join(PAIRS)}")
     source = catalogue.load(name, root, seed=seed, **options)
     rng = np.random.default_rng([seed, 4])
     s, t = MODALITIES[name]
@@ -73,9 +82,12 @@ def published(
         rows[role] = _sets(own, s, t, role) if weak else _pairs(own, s, t, role, pairs == "weak")
         if role != "base":
             asked = _asked(own[t], rng)
-            few[role] = tasks_of._alone(own[t][asked == 0], t, "label"), tasks_of._alone(own[t][asked == 1], t, "label")
+            few[role] = (
+                rows_of(own[t][asked == 0], t, "label"),
+                rows_of(own[t][asked == 1], t, "label"),
+            )
     ready, encoders = _nets(name, source)
-    return tasks_of._task(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, queries, seed)
+    return assembled(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, queries, seed)
 
 
 def _kinds(info: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
@@ -105,7 +117,7 @@ def _pairs(own: Mapping[str, pd.DataFrame], s: str, t: str, role: str, weak: boo
         both = both[both["kind"] == "align"]
         both = both[both["label"].isin(more["label"])]
         more = more[more["label"].isin(both["label"])]
-    return tasks_of._rows(both.reset_index(drop=True), more, (s, t), "label", "label" if weak else None, role)
+    return pairs_of(both.reset_index(drop=True), more, (s, t), "label", "label" if weak else None, role)
 
 
 def _sets(own: Mapping[str, pd.DataFrame], s: str, t: str, role: str) -> Tables:
@@ -132,7 +144,7 @@ def _nets(name: str, source: Source) -> tuple[Callable[[Tables], Tables], dict[s
         encoders["image"] = _pictures(size)
         nets["image"] = nn.Sequential(PixelNet(WIDTH).net, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, WIDTH))
     if "audio" in (s, t):
-        encoders["audio"], nets["audio"] = tasks_of._log_mel(FRAMES), SpeechNet(WIDTH)
+        encoders["audio"], nets["audio"] = speech_rows(FRAMES), SpeechNet(WIDTH)
     if name == "wilderness":
         texts = [source.open["text"](row) for row in range(len(source.info["text"]))]
         made["text"], nets["text"] = byte_rows(texts, VERSE_BYTES), ByteNet(WIDTH)
@@ -141,12 +153,12 @@ def _nets(name: str, source: Source) -> tuple[Callable[[Tables], Tables], dict[s
         stays = isinstance(stored, Tensor)  # features of BERT, as released
         encoders["text"] = _stored_mean(stored) if stays else frozen.minilm()
         nets["text"] = mlp(encoders["text"].width[0], WIDTH)
-    return tasks_of._ready(source, made, encoders), nets
+    return preparing(source, made, encoders), nets
 
 
 def _pictures(size: int) -> Encoder:
     """Pictures, or stored ones (3, h, w), as rows (3, size, size)."""
-    like = tasks_of._pixel_rows(size)
+    like = pixel_rows(size)
 
     def prepare(pictures: Sequence[Any]) -> Tensor:
         if isinstance(pictures[0], Tensor):

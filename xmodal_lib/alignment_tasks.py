@@ -114,15 +114,15 @@ def words(
             mine[mine["place"] < half].reset_index(names="text")[["concept", "place", "text"]], on=["concept", "place"]
         )
         more = mine[mine["place"] >= half].reset_index(names="text") if role == "base" else None
-        rows[role] = _rows(both, more, ("text", "speech"), "name", "category" if pairs == "weak" else None, role)
+        rows[role] = pairs_of(both, more, ("text", "speech"), "name", "category" if pairs == "weak" else None, role)
         if role != "base":
             mask = clips["concept"].isin(chosen) & clips["voice"].isin(asked[role])
-            few[role] = _alone(said, "speech", "name"), _alone(clips[mask], "speech", "name")
+            few[role] = rows_of(said, "speech", "name"), rows_of(clips[mask], "speech", "name")
     typed = byte_rows(source.info["text"]["string"].tolist(), TYPED_BYTES)
     encoders: dict[str, nn.Module] = {"text": ByteNet(WIDTH), "speech": word_net(40, WIDTH)}
-    ready = _ready(source, {"text": typed}, {"speech": _log_mel(WORD_FRAMES)})
+    ready = preparing(source, {"text": typed}, {"speech": speech_rows(WORD_FRAMES)})
     queries = PER_VOICE * len(unheard) // 2
-    return _task(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, queries, seed)
+    return assembled(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, queries, seed)
 
 
 def pixels(
@@ -154,14 +154,14 @@ def pixels(
             first = drawn[whole].drop_duplicates("family")["concept"]
             drawn = drawn[drawn["concept"].isin(first)]
             query = drawn["drawing_family"].isin(asked)
-            few[role] = _alone(drawn[~query], "image", "name"), _alone(drawn[query], "image", "name")
+            few[role] = rows_of(drawn[~query], "image", "name"), rows_of(drawn[query], "image", "name")
         both = drawn.reset_index(names="image").merge(names[["concept", "text"]], on="concept")
         more = tags[tags["concept"].isin(drawn["concept"])] if role == "base" else None
-        rows[role] = _rows(both, more, ("text", "image"), "name", "category" if pairs == "weak" else None, role)
+        rows[role] = pairs_of(both, more, ("text", "image"), "name", "category" if pairs == "weak" else None, role)
     net = nn.Sequential(PixelNet(WIDTH).net, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, WIDTH))  # keeps places
     encoders: dict[str, nn.Module] = {"text": mlp(384, WIDTH), "image": net}
-    ready = _ready(source, {}, {"text": frozen.minilm(), "image": _pixel_rows(size)})
-    return _task(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, 3, seed)
+    ready = preparing(source, {}, {"text": frozen.minilm(), "image": pixel_rows(size)})
+    return assembled(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, 3, seed)
 
 
 def languages(
@@ -191,15 +191,15 @@ def languages(
         both = heard.merge(mine.reset_index(names="text")[["code", "concept", "text"]], on=["code", "concept"])
         both = both[both["concept"].isin(kind["align"] if role == "base" else kind["ask"])]
         more = mine[mine["concept"].isin(kind["classify"])].reset_index(names="text") if role == "base" else None
-        rows[role] = _rows(both, more, ("text", "speech"), "language", "code" if pairs == "weak" else None, role)
+        rows[role] = pairs_of(both, more, ("text", "speech"), "language", "code" if pairs == "weak" else None, role)
         if role != "base":
             support = said[(said["take"] == "heard") & said["concept"].isin(learn)]
             query = said[(said["take"] == role) & said["concept"].isin(ask)]
-            few[role] = _alone(support, "speech", "language"), _alone(query, "speech", "language")
+            few[role] = rows_of(support, "speech", "language"), rows_of(query, "speech", "language")
     written = byte_rows(source.info["text"]["string"].tolist(), NAME_BYTES)
     encoders: dict[str, nn.Module] = {"text": ByteNet(WIDTH), "speech": SpeechNet(WIDTH)}
-    ready = _ready(source, {"text": written}, {"speech": _log_mel(NAME_FRAMES)})
-    return _task(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, 15, seed)
+    ready = preparing(source, {"text": written}, {"speech": speech_rows(NAME_FRAMES)})
+    return assembled(source, rows, few, ready, encoders, way, shots, tasks, val_tasks, 15, seed)
 
 
 SETTINGS: dict[str, Callable[..., AlignmentTask]] = {"words": words, "pixels": pixels, "languages": languages}
@@ -237,7 +237,7 @@ def _deal(names: Sequence[str], shares: Mapping[str, float], rng: np.random.Gene
     return {part: sorted(order[a:b]) for part, a, b in zip(shares, [0, *edges], edges, strict=False)}
 
 
-def _rows(
+def pairs_of(
     both: pd.DataFrame, more: pd.DataFrame | None, modalities: tuple[str, str], label: str, sets: str | None, role: str
 ) -> Tables:
     """Pairs (columns named like the modalities: row numbers), and source rows that are in no pair.
@@ -258,8 +258,8 @@ def _rows(
     return tables | Tables({source: Table(torch.tensor(more[source].to_numpy()), more_y, alone)}, tuple(classes))
 
 
-def _alone(frame: pd.DataFrame, modality: str, label: str) -> Tables:
-    """Rows of one modality; a row's id is its number."""
+def rows_of(frame: pd.DataFrame, modality: str, label: str) -> Tables:
+    """Rows of one modality, labelled by a column; a row's id is its number."""
     frame = frame.set_index(modality) if modality in frame.columns else frame
     classes = sorted(frame[label].unique())
     y = frame[label].map({c: i for i, c in enumerate(classes)}).to_numpy()
@@ -267,7 +267,7 @@ def _alone(frame: pd.DataFrame, modality: str, label: str) -> Tables:
     return Tables({modality: Table(x, torch.tensor(y), x)}, tuple(classes))
 
 
-def _ready(source: Source, made: Rows, encoders: Mapping[str, Encoder]) -> Callable[[Tables], Tables]:
+def preparing(source: Source, made: Rows, encoders: Mapping[str, Encoder]) -> Callable[[Tables], Tables]:
     """Row numbers -> what nets take: rows of a tensor, or features that are kept on disk."""
 
     def ready(tables: Tables) -> Tables:
@@ -279,10 +279,11 @@ def _ready(source: Source, made: Rows, encoders: Mapping[str, Encoder]) -> Calla
     return ready
 
 
-def _task(
+def assembled(
     source: Source, rows: dict[str, Tables], few: dict[str, tuple[Tables, Tables]], ready: Callable[[Tables], Tables],
     encoders: dict[str, nn.Module], way: int, shots: Sequence[int], tasks: int, val_tasks: int, queries: int, seed: int,
 ) -> AlignmentTask:  # fmt: skip
+    """Draw the tasks: `few` has the rows to learn from and those to be asked, of "val" and "test"."""
     drawn = {
         role: few_shot(*map(ready, few[role]), way=way, shots=shots, tasks=n, queries=queries, seed=2 * seed + i)
         for i, (role, n) in enumerate((("val", val_tasks), ("test", tasks)))
@@ -294,7 +295,7 @@ def _task(
     )
 
 
-def _log_mel(frames: int) -> Encoder:
+def speech_rows(frames: int) -> Encoder:
     """Speech as rows (40, frames): log-mel, nothing learnt."""
 
     def prepare(waves: Sequence[Any]) -> Tensor:
@@ -304,7 +305,7 @@ def _log_mel(frames: int) -> Encoder:
                    mode=f"40 bands, {frames}", float16=True)  # fmt: skip
 
 
-def _pixel_rows(size: int) -> Encoder:
+def pixel_rows(size: int) -> Encoder:
     """Drawings as rows (3, size, size) in -1..1, nothing learnt."""
 
     def prepare(pictures: Sequence[Any]) -> Tensor:

@@ -163,7 +163,7 @@ def notebooks(
     from xmodal_lib.runs.plan import find_notebook
 
     root, bad = _root(), 0
-    paths = [find_notebook(root, name) for name in names or []] or sorted((root / "notebooks").glob("*.ipynb"))
+    paths = [find_notebook(root, name) for name in names or []] or sorted((root / "notebooks").glob("[!.]*.ipynb"))
     for n, path in enumerate(paths, 1):
         place = f"[{n}/{len(paths)}] {path.stem}"
         if not every and up_to_date(path):

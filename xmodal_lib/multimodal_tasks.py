@@ -71,9 +71,7 @@ class MultimodalTask:
 
     def opened(self, modality: str, items: Sequence[int], role: str = "train") -> list[Any]:
         """What the source opens for these items of a role: pictures, strings, waveforms, frames."""
-        table = self.rows[role][modality]
-        row = dict(zip(table.pair.tolist(), table.x.tolist(), strict=True))
-        return [self.source.open[modality](row[item]) for item in items]
+        return self.source.opened(modality, items, self.rows[role])
 
 
 def spoken_drawings(

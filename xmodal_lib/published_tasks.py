@@ -2,9 +2,12 @@
 
 | nets | sound | frames, picture | text |
 |---|---|---|---|
-| "published" | ResNet-18 on fbank; with text beside it CAV-MAE | ResNet-18; with text beside it M3AE | M3AE |
-| "small" | convolutions on fbank | convolutions on 32 pixels | two transformer blocks on word pieces |
+| "published" | ResNet-18; with text beside it CAV-MAE | ResNet-18; with text beside it M3AE | M3AE |
+| "small" | convolutions over time | convolutions on 32 pixels | two transformer blocks on word pieces |
 | a CLIP of open_clip, "MODEL:WEIGHTS" | none | its features, frozen | its features, frozen |
+
+Sound is seen as one of SOUNDS. The release of MLA reads the fbank for every data set with sound, so it is the default;
+its script for a spectrogram is there and unused. The other spectrogram is that of OGM's loader of CREMA-D.
 
 ResNets start anew, as released. Transformers need a checkpoint: from random weights they learn little at these sizes.
 With a CLIP nothing but heads is learnt (the release announced this mode and kept features of one data set).
@@ -16,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +37,12 @@ from xmodal_lib.sources import catalogue
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
-SMALL_SIDE, SMALL_TOKENS, BANDS = 32, 64, 128  # pixels, word pieces, of the fbank
+SMALL_SIDE, SMALL_TOKENS = 32, 64  # pixels, word pieces
+SOUNDS = {  # what a net sees of a sound: lines (mel bands, or frequencies)
+    "fbank": 128,  # log mel, (frames, 128)
+    "mla spectrogram": 129,  # (129, 626), the first 5 s of the sound, which is repeated to fill them
+    "ogm spectrogram": 257,  # (257, 188), 3 s
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,11 @@ class Inputs:
     size: int = 224  # side of a frame in pixels; pictures for M3AE have 256
     frames: int = 3  # of a clip
     sound: int = 1024  # frames of 10 ms of the fbank
+    sound_as: str = "fbank"  # one of SOUNDS
+
+    def __post_init__(self) -> None:
+        if self.sound_as not in SOUNDS:
+            raise ValueError(f"sound_as={self.sound_as!r}; there are {', '.join(SOUNDS)}")
 
 
 def load(
@@ -85,8 +98,8 @@ class Small:
         opened = self.source.open[modality]
         net: nn.Module
         if modality == "audio":
-            net = nn.Sequential(Transposed(), SpeechNet(WIDTH, bands=BANDS))
-            return _rows(self.source, modality, f"fbank {given.sound}", _fbank(given.sound)), net
+            turn = Transposed() if given.sound_as == "fbank" else nn.Identity()
+            return _sounds(self.source, given), nn.Sequential(turn, SpeechNet(WIDTH, bands=SOUNDS[given.sound_as]))
         if modality == "text":
             return _tokens(opened, SMALL_TOKENS), M3AE("text", random=True, width=WIDTH, depth=2, heads=4)
         if modality == "visual":
@@ -108,8 +121,11 @@ class Published:
         if modality == "text":
             return _tokens(opened, 256), M3AE("text", checkpoint=self._weights(modality))
         if modality == "audio":
+            if transformers and given.sound_as != "fbank":
+                raise ValueError(f"sound_as={given.sound_as!r}: the published net for sound beside text is CAV-MAE, "
+                                 "which takes 'fbank'; nets='small' take each")  # fmt: skip
             net = CAVMAE(checkpoint=self._weights(modality), frames=given.sound) if transformers else ResNet18(1)
-            return _rows(self.source, modality, f"fbank {given.sound}", _fbank(given.sound)), net
+            return _sounds(self.source, given), net
         if not transformers:
             return _as_they_are, nn.Sequential(_clips(opened, given), ResNet18(3))
         return _as_they_are, nn.Sequential(_pictures(opened), M3AE("image", checkpoint=self._weights(modality)))
@@ -157,8 +173,19 @@ def _rows(source: Source, modality: str, look: str, one: Callable[[Any], Tensor]
     return lambda t: extract(source, {modality: encoder}, tables=Tables({modality: t}, classes))[modality]
 
 
-def _fbank(frames: int) -> Callable[[Any], Tensor]:
-    return partial(inputs.fbank, frames=frames)
+def _sounds(source: Source, given: Inputs) -> Prepare:
+    """Sound as the nets are to see it.
+
+    Raises:
+        ValueError: a spectrogram is asked for, and the data set has stored filter banks.
+    """
+    if given.sound_as == "fbank":
+        return _rows(source, "audio", f"fbank {given.sound}", partial(inputs.fbank, frames=given.sound))
+    if source.open["audio"](int(source.tables["audio"].x[0])).ndim != 1:
+        raise ValueError(f"sound_as={given.sound_as!r} needs waveforms, and this {source.name} has stored filter banks "
+                         "(the released layout); take its raw layout, or 'fbank'")  # fmt: skip
+    kind: Literal["mla", "ogm"] = "mla" if given.sound_as.startswith("mla") else "ogm"
+    return _rows(source, "audio", given.sound_as, lambda wave: inputs.spectrogram(wave, kind))
 
 
 def _some(frames: int, shown: Sequence[Any]) -> list[Any]:

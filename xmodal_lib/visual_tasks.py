@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from xmodal_lib.alignment_tasks import _pixel_rows
+from xmodal_lib.alignment_tasks import pixel_rows
 from xmodal_lib.encoders import frozen
 from xmodal_lib.encoders.small import PixelNet
 from xmodal_lib.episodes import Episode, draw
@@ -109,7 +109,7 @@ def drawings(seed: int, *, level: Literal["category", "concept"] = "category", p
         asked = _asked(own, label, level, rng)
         rows[f"{part} support"] = _tables(own[~asked], names, label, tuple(INK))
         rows[f"{part} query"] = _tables(own[asked], names, label, tuple(INK))
-    encoder = _pixel_rows(pixels) if pixels else frozen.efficientnet()
+    encoder = pixel_rows(pixels) if pixels else frozen.efficientnet()
     ready = {part: extract(source, dict.fromkeys(t.modalities, encoder), tables=t) for part, t in rows.items()}
     pools = {part: (ready[f"{part} support"], ready[f"{part} query"]) for part in ("val", "novel")}
     side = pixels // 8

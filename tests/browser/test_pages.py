@@ -139,6 +139,8 @@ def test_a_page_is_whole(results: Path, page: Page, name: str) -> None:
             .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll, pre, table, math"))
             .map(e => e.tagName + "." + e.className + " " + e.textContent.slice(0, 50)).slice(0, 3)]""")
         assert wide[0] <= width, f"{wide[0]} of {width} pixels: {wide[1]}"
+        cut = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).map(box => box.innerText)"
+        assert not page.eval_on_selector_all(".highlight pre", cut), "code is read whole, not scrolled"
 
 
 def test_the_index_tells_what_happened(results: Path, page: Page) -> None:

@@ -29,6 +29,10 @@ def test_items_are_found_and_opened(source) -> None:
     assert source.where("image", style="y").tolist() == [11, 13]
     assert source.where("image", style=["x", "y"], name="e").tolist() == [14]
     assert source.opened("image", [14, 11]) == ["picture 4", "picture 1"]
+    other = Tables(
+        {"image": Table(torch.tensor([0, 3]), torch.zeros(2, dtype=torch.int64), torch.tensor([7, 8]))}, ("a",)
+    )
+    assert source.opened("image", [8, 7], other) == ["picture 3", "picture 0"]
 
 
 def test_the_cache_key_is_the_modality_s_own_where_there_is_one(source) -> None:

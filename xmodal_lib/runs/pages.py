@@ -39,7 +39,7 @@ img, svg { max-width: 100%; height: auto; } img { background: #fff; border-radiu
 figure { margin: 0; } figcaption { font-size: 0.86rem; color: var(--soft); }
 .figures { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); }
 summary { cursor: pointer; padding: 0.25rem 0; } summary:hover { color: var(--link); }
-details > *:not(summary) { margin-left: 1.1rem; }
+details > *:not(summary), details > .scroll { margin-left: 1.1rem; }
 details.job { border-top: 1px solid var(--line); padding: 0.3rem 0; }
 nav ul, ul.plain { list-style: none; padding: 0; margin: 0.4rem 0; } nav li { padding: 0.15rem 0; }
 .done { color: var(--good); } .failed { color: var(--bad); } .missing { color: var(--wait); }
@@ -49,9 +49,10 @@ math { font-size: 1.1em; } math[display="block"] { margin: 0.7rem 0; overflow-x:
 """
 
 NOTEBOOK_STYLE = """
-body { max-width: 58rem; } .cell { margin: 0.9rem 0; } .prompt { display: none; }
+body { max-width: 66rem; } .cell { margin: 0.9rem 0; } .prompt { display: none; }
 .rendered_html table { margin: 0.4rem 0; display: block; overflow-x: auto; border: 0; } .anchor-link { display: none; }
-.highlight pre { border-left: 3px solid var(--line); border-radius: 0 6px 6px 0; } .output_area { margin: 0.4rem 0; }
+.highlight pre { border-left: 3px solid var(--line); border-radius: 0 6px 6px 0; font-size: 0.8rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; } .output_area { margin: 0.4rem 0; }
 .output_text pre { background: none; padding: 0 0.9rem; } .output_error pre { border-left: 3px solid var(--bad); }
 .output_stderr pre { color: var(--soft); } .rendered_html th { color: var(--soft); } h2 { margin-top: 2rem; }
 .ansi-red-fg, .ansi-red-intense-fg { color: var(--bad); } .ansi-green-fg, .ansi-green-intense-fg { color: var(--good); }

@@ -209,7 +209,7 @@ def find_notebook(root: Path, name: str) -> Path:
     """
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name).resolve()
-    all_ = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    all_ = {path.stem: path for path in sorted((root / "notebooks").glob("[!.]*.ipynb"))}
     stem = Path(name).stem
     found = [all_[stem]] if stem in all_ else [path for s, path in all_.items() if s.split("_")[0] == stem]
     if len(found) != 1:
@@ -329,7 +329,7 @@ def parameters(root: Path, notebook: str, where: str = "") -> dict[str, Paramete
     prefix = f"{where}: " if where else ""
     path = root / notebook
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.ipynb")], 1)
+        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("[!.]*.ipynb")], 1)
         raise FileNotFoundError(f"{prefix}there is no {notebook}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
         cells = [source for source, tags in provenance.code_cells(path) if "parameters" in tags]

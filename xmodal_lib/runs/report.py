@@ -63,17 +63,26 @@ def _badge(plan: Plan, jobs: list[Job]) -> str:
 
 
 def _sheet(plan: Plan, sheet: str, jobs: list[Job]) -> str:
-    """One notebook: its question, then its runs; those without a matrix, which sum the others up, come first."""
+    """One notebook: its question, then its runs; those that sum others up come first."""
     title, question = _about(plan, jobs[0])
     runs = [(run, list(found)) for run, found in groupby(jobs, key=_run)]
-    runs.sort(key=lambda entry: bool(entry[1][0].matrix))
+    runs.sort(key=lambda entry: not _sums_up(entry[1][0]))
     head = f'<section id="{sheet}">\n<h2>{escape(title)}</h2>\n{pages.paragraph(question) if question else ""}'
-    parts = [_many(plan, run, found) if found[0].matrix else _one(plan, found[0]) for run, found in runs]
+    parts = [_each(plan, run, found) if _sums_up(found[0]) else _many(plan, run, found) for run, found in runs]
     return "\n".join([head, *parts, "</section>"])
 
 
-def _one(plan: Plan, job: Job) -> str:
-    return f"<h3>{escape(job.name)} {_badge(plan, [job])}</h3>\n{_result(plan, job)}"
+def _sums_up(job: Job) -> bool:
+    """Whether a job is to be read whole: it is alone, or made from many others."""
+    return not job.matrix or any(isinstance(files, list) for files in job.needs.values())
+
+
+def _each(plan: Plan, run: str, jobs: list[Job]) -> str:
+    """Jobs that sum others up, one below the other."""
+    if not jobs[0].matrix:
+        return f"<h3>{escape(run)} {_badge(plan, jobs)}</h3>\n{_result(plan, jobs[0])}"
+    parts = [f"<h4>{escape(_label(job))} {_badge(plan, [job])}</h4>\n{_result(plan, job)}" for job in jobs]
+    return "\n".join([f"<h3>{escape(run)}</h3>", *parts])
 
 
 def _many(plan: Plan, run: str, jobs: list[Job]) -> str:
@@ -89,9 +98,18 @@ def _many(plan: Plan, run: str, jobs: list[Job]) -> str:
     folded = []
     for job in jobs:
         shown = " open" if state(plan, job) == "failed" else ""
-        name = f"<summary>{escape(job.name.split('/')[-1])} {_badge(plan, [job])}</summary>"
+        name = f"<summary>{escape(_label(job))} {_badge(plan, [job])}</summary>"
         folded.append(f'<details class="job"{shown}>{name}\n{_result(plan, job)}</details>')
     return "\n".join([f"<h3>{escape(run)} {_badge(plan, jobs)}</h3>", table, more, *folded])
+
+
+def _label(job: Job) -> str:
+    """What tells a job of a matrix from the others: "speech, image · seed 1"."""
+    parts = []
+    for axis, value in job.matrix.items():
+        words = all(isinstance(part, str) for part in (value if isinstance(value, list) else [value]))
+        parts.append(_text(value) if words else f"{axis} {_text(value)}")
+    return " · ".join(parts)
 
 
 def _result(plan: Plan, job: Job) -> str:
@@ -256,6 +274,8 @@ def _table(head: list[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
     if not isinstance(value, float):
         return str(value)
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xmodal_lib.home import home
 
 if TYPE_CHECKING:
+    from xmodal_lib.sources.packages import Package
     from xmodal_lib.sources.source import Source
 
 # a source is imported when it is first asked for: each brings libraries of its own
@@ -136,8 +137,16 @@ def entries() -> list[Entry]:
             "emoji",
             "861 concepts drawn in nine styles, named in words, spoken; fetches about 30 MB of pinned npm packages",
             "by drawing set: Apache-2.0, MIT, CC BY 4.0, CC BY-SA 4.0; speech by eSpeak NG (GPL-3)",
-            _get_emoji,
-            _check_emoji,
+            partial(_get_fetched, "emoji"),
+            partial(_check_fetched, "emoji"),
+            fetches=True,
+        ),
+        Entry(
+            "languages",
+            "96 names of emoji written and spoken in about 85 languages; fetches two of the pinned npm packages",
+            "names Unicode-3.0 (CLDR); speech by eSpeak NG (GPL-3)",
+            partial(_get_fetched, "languages"),
+            partial(_check_fetched, "languages"),
             fetches=True,
         ),
         Entry(
@@ -208,6 +217,10 @@ def load(name: str, root: str | Path = "", **options: Any) -> Source:
         from xmodal_lib.sources import emoji
 
         return emoji.load()
+    if name == "languages":
+        from xmodal_lib.sources import languages
+
+        return languages.load()
     if name == "digits":
         return _digits()
     return _own(Path(entry(name).name))
@@ -258,27 +271,39 @@ def _digits() -> Source:
     return digits.load()
 
 
-def _get_emoji() -> str:
-    from xmodal_lib.sources import emoji, packages
+def _get_fetched(name: str) -> str:
+    from xmodal_lib.sources import packages
 
-    packages.fetch_all(packages.PACKAGES.values())
-    return _said(emoji.load())
+    packages.fetch_all(_packages(name))
+    return _said(load(name))
 
 
-def _check_emoji() -> str:
+def _check_fetched(name: str) -> str:
     """Every file of every package against the checksum it was unpacked with."""
     from xmodal_lib.sources import packages
 
-    known = list(packages.PACKAGES.values())
+    known = _packages(name)
     missing = [str(package) for package in known if not (package.folder / packages.STAMP).is_file()]
     if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(known)} packages are missing ({missing[0]}, ...)")
+        more = ", ..." if len(missing) > 1 else ""
+        raise FileNotFoundError(f"{len(missing)} of {len(known)} packages are missing ({missing[0]}{more})")
     count = 0
     for package in known:
         paths = packages.files(package)
         packages.read_many(package, paths)
         count += len(paths)
     return f"{len(known)} packages, {count} files, all as fetched"
+
+
+def _packages(name: str) -> list[Package]:
+    """What a data set reads."""
+    from xmodal_lib.sources import packages
+
+    if name == "emoji":
+        return list(packages.PACKAGES.values())
+    from xmodal_lib.sources import languages
+
+    return [packages.PACKAGES["emojibase-data"], languages.CLDR]
 
 
 def _said(source: Source) -> str:

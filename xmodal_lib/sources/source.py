@@ -49,9 +49,9 @@ class Source:
         """{item id: value of column `name`} for the items that have a row of this modality."""
         return dict(zip(self.tables[modality].pair.tolist(), self.column(modality, name), strict=True))
 
-    def opened(self, modality: str, items: Iterable[int]) -> list[Any]:
-        """Open the row of each of these items: pictures, strings or waveforms."""
-        table = self.tables[modality]
+    def opened(self, modality: str, items: Iterable[int], tables: Tables | None = None) -> list[Any]:
+        """Open the row of each of these items of the tables (its own, or others of its row numbers)."""
+        table = (self.tables if tables is None else tables)[modality]
         row = dict(zip(table.pair.tolist(), table.x.tolist(), strict=True))
         return [self.open[modality](row[item]) for item in items]
 
