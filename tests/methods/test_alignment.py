@@ -1,4 +1,4 @@
-"""Alignment losses against slow loops, and label noise against counts."""
+"""Alignment losses against slow loops."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from xmodal_lib.methods.alignment import LOSSES, alignment, confusion, noisy_labels
-from xmodal_lib.tables import Table, Tables
+from xmodal_lib.methods.alignment import LOSSES, alignment, confusion
 
 MARGIN, TEMPERATURE = 0.3, 0.2
 
@@ -94,32 +93,3 @@ def test_confusion_is_the_distance_of_means() -> None:
 def test_an_unknown_loss_is_named() -> None:
     with pytest.raises(ValueError, match="no alignment loss 'nce'; there are triplet"):
         alignment("nce", torch.eye(2), torch.eye(2), torch.arange(2), margin=0.1, temperature=1)
-
-
-def labelled(n: int, classes: int) -> Tables:
-    y = torch.arange(n) % classes
-    table = Table(torch.zeros(n, 1), y, torch.arange(n))
-    return Tables({"a": table, "b": table}, tuple(f"c{i}" for i in range(classes)))
-
-
-def test_label_noise_is_symmetric() -> None:
-    tables = labelled(8000, 4)
-    noisy = noisy_labels(tables, "a", 0.4, torch.Generator().manual_seed(0))
-    before, after = tables["a"].y, noisy["a"].y
-    assert abs(float((before != after).float().mean()) - 0.4) < 0.02
-    for shift in (1, 2, 3):  # every other class as likely
-        assert abs(float(((after - before) % 4 == shift).float().mean()) - 0.4 / 3) < 0.02
-    assert torch.equal(noisy["b"].y, tables["b"].y)
-
-
-def test_no_noise_all_noise_and_withheld_labels() -> None:
-    tables, rng = labelled(50, 5), torch.Generator().manual_seed(0)
-    assert torch.equal(noisy_labels(tables, "a", 0.0, rng)["a"].y, tables["a"].y)
-    assert (noisy_labels(tables, "a", 1.0, rng)["a"].y != tables["a"].y).all()
-    assert (noisy_labels(tables.withheld(), "a", 1.0, rng)["a"].y == -1).all()
-
-
-@pytest.mark.parametrize(("classes", "share", "message"), [(4, 1.5, "share=1.5"), (1, 0.5, "with 1 class")])
-def test_impossible_noise_is_refused(classes: int, share: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        noisy_labels(labelled(4, classes), "a", share, torch.Generator())

@@ -1,4 +1,4 @@
-"""Losses that bring two modalities into one space, and noise on labels.
+"""Losses that bring two modalities into one space.
 
 Every loss takes embeddings z_s, z_t (b, D) of b pairs, row i of both being a pair, and the set (b,) that each pair was
 drawn from. Strong pairs are sets of one pair each; weak pairs are sets of several rows of each modality, and the loss
@@ -17,13 +17,11 @@ release has `centroid` and `cosine`; van den Oord et al., 2018 (InfoNCE); Tzeng 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xmodal_lib.tables import Tables, class_means
+from xmodal_lib.tables import class_means
 
 LOSSES = ("triplet", "centroid", "info-nce", "linear", "cosine")
 
@@ -87,26 +85,6 @@ def cosine(zs: Tensor, zt: Tensor) -> Tensor:
 def confusion(zs: Tensor, zt: Tensor) -> Tensor:
     """Squared distance of the mean embeddings of two modalities (linear MMD, as in DDC): (a, D), (b, D) -> ()."""
     return (zs.mean(0) - zt.mean(0)).square().sum()
-
-
-def noisy_labels(tables: Tables, modality: str, share: float, rng: torch.Generator) -> Tables:
-    """The same rows, where labels of one modality are wrong with probability `share`, any other class as likely.
-
-    Symmetric noise: apply it to the base rows, to the support, or to both. Withheld labels (-1) stay withheld.
-
-    Raises:
-        ValueError: the share is no probability, or there is no other class.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share={share} of wrong labels; a number from 0 to 1 is needed")
-    classes = len(tables.classes)
-    if classes < 2:
-        raise ValueError(f"labels cannot be wrong with {classes} class; at least 2 are needed")
-    y = tables[modality].y
-    wrong = (torch.rand(len(y), generator=rng) < share).to(y.device)
-    shift = torch.randint(1, classes, (len(y),), generator=rng).to(y.device)
-    y = torch.where(wrong & (y >= 0), (y + shift) % classes, y)
-    return replace(tables, rows={**tables.rows, modality: replace(tables[modality], y=y)})
 
 
 def _cosines(zs: Tensor, zt: Tensor) -> Tensor:
