@@ -8,6 +8,7 @@ from xmodal_lib.methods.croma_baselines import (
     AlignClassify,
     AlignMetaClassify,
     ContrastiveOracle,
+    CroMATargetLabels,
     FreshHead,
     FromScratch,
     NearestMeanReading,
@@ -60,6 +61,7 @@ METHODS: dict[str, type[Method]] = {
     "shared + align": SharedAlign,
     "shared + domain confusion": SharedConfusion,
     "shared + target labels": SharedTargetLabels,
+    "CroMA + target labels": CroMATargetLabels,
     "encoder + nearest mean": NearestMeanReading,
     "encoder + fresh head": FreshHead,
 }
