@@ -177,7 +177,7 @@ def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *,
         method, curve = row.method.pretrain(row.base), pd.DataFrame()
         if not isinstance(row.method, beside.FromScratch):
             quick = replace(row.method, adapt="head", lr=grid["lr"][-1])
-            every = max(row.method.iterations // looks, 1)
+            every = -(-row.method.iterations // looks)
             method, curve = best_iteration(quick, row.base, episodes, every)
         trained = time.process_time()
         methods[name], _ = tuned(method, grid, episodes)
@@ -288,7 +288,7 @@ def sweeps(task: AlignmentTask, weak: Tables | None, method: Method, oracle: Met
     for sweep, share, name, plain, base in bases:
         lines.append((sweep, share, name, _mean(plain.pretrain(base), episodes)))
     clean = method.pretrain(task.base)
-    for share in (0.6 * x for x in shares):
+    for share in (0.6 * x for x in shares if shot > 1):  # one wrong label would leave a class without any
         few = [replace(e, support=_wrong(e, target, share)) for e in episodes]
         lines.append(("wrong labels", share, "CroMA", _mean(clean, few)))
         noisy = pairings.noisy_labels(task.base, target, share, seed)
