@@ -57,7 +57,7 @@ def test_every_row_learns_and_answers(task: AlignmentTask) -> None:
     for row in rows.values():
         assert {k: getattr(row.method, k) for k in ("way", "batch", "steps", "iterations", "inner", "seed")} == {
             "way": 2, "batch": 4, "steps": 2, "iterations": 2, "inner": 5, "seed": 1}  # fmt: skip
-    trained = ar.meta_train(rows, task.val_episodes, looks=2, grid={"adapt": ("head",), "lr": (1e-2,)})
+    trained = ar.meta_train(rows, task.val_episodes, looks=2, few=[{"adapt": "head", "lr": 0.01}])
     assert list(trained.methods) == list(rows) == trained.chosen["method"].tolist()
     assert set(trained.curve["method"]) == set(rows) - {"from scratch"}
     some = {name: trained.methods[name] for name in ("from scratch", "CroMA", "shared + align")}
@@ -116,6 +116,7 @@ def test_recipes_are_fields_and_the_readme_is_the_command_of_the_original() -> N
     for name in ar.RECIPES:
         assert replace(CroMA(), **ar.fields(name)).way == (3 if name == "readme" else 5)
         assert SourceOnly(**ar.fields(name, iterations=7)).iterations == 7
+    assert len(ar.ways_to_learn("ours")) == 2 and ar.ways_to_learn("readme") == ({"adapt": "all", "lr": 1e-4},)
     given = ar.fields("readme")
     known = {"way": 3, "shot": 5, "batch": 8, "inner": 9, "steps": 9, "margin": 0.5, "rate": 1e-4, "loss": "centroid"}
     assert {k: given[k] for k in known} == known

@@ -42,7 +42,7 @@ RECIPES: dict[str, Fields] = {
                             "lr_align": 1e-4, "lr_classify": 1e-4, "lr": 1e-4},
     "readme": README_RUN | {"iterations": 800},
 }  # fmt: skip
-GRID: Mapping[str, Sequence[Any]] = {"adapt": ("head", "all"), "lr": (1e-3, 1e-2)}
+FEW: tuple[Fields, ...] = ({"adapt": "head", "lr": 1e-2}, {"adapt": "all", "lr": 3e-3})  # ways to learn a test task
 MOST = {"pixels": 5}  # rows of a new class that there are to learn from
 MAIN = ("from scratch", "source only", "align + classify", "CroMA", "oracle")
 LOOK = ("source only", "CroMA")
@@ -90,6 +90,11 @@ def fields(recipe: str, iterations: int = 0, way: int = 0) -> Fields:
         raise ValueError(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
     given = {"iterations": iterations, "way": way}
     return RECIPES[recipe] | {name: value for name, value in given.items() if value}
+
+
+def ways_to_learn(recipe: str) -> Sequence[Fields]:
+    """What val chooses from for the test tasks: two ways, or with a published recipe its one."""
+    return FEW if recipe == "ours" else ({"adapt": "all", "lr": RECIPES[recipe].get("lr", 1e-3)},)
 
 
 def table(task: AlignmentTask, given: Fields, *, seed: int, weak: Tables | None = None,
@@ -164,10 +169,10 @@ class _Turned(nn.Module):
 
 
 def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *, looks: int = 3,
-               grid: Mapping[str, Sequence[Any]] = GRID) -> Trained:  # fmt: skip
-    """Meta-train each row; keep the best of `looks` iterations, then the best cell of `grid`, by tasks of val alone.
+               few: Sequence[Fields] = FEW) -> Trained:  # fmt: skip
+    """Meta-train each row; keep the best of `looks` iterations, then the best of `few`, by tasks of val alone.
 
-    While looking, only a head is learnt, with the rate of the grid's last cell. One choice serves all shots.
+    While looking, the first of `few` is used. One choice serves all shots.
     """
     episodes = [e for own in val.values() for e in own]
     methods: dict[str, Method] = {}
@@ -176,14 +181,15 @@ def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *,
         start = time.process_time()
         method, curve = row.method.pretrain(row.base), pd.DataFrame()
         if not isinstance(row.method, beside.FromScratch):
-            quick = replace(row.method, adapt="head", lr=grid["lr"][-1])
+            quick = replace(row.method, **few[0])
             every = -(-row.method.iterations // looks)
             method, curve = best_iteration(quick, row.base, episodes, every)
         trained = time.process_time()
-        methods[name], _ = tuned(method, grid, episodes)
+        tried = [tuned(method, {key: [value] for key, value in cell.items()}, episodes) for cell in few]
+        methods[name], _ = max(tried, key=lambda cell: cell[1]["accuracy"].max())  # the first one wins ties
         best = int(curve["iteration"].iloc[curve["accuracy"].argmax()]) if len(curve) else 0
         lines.append({"method": name, "reads": row.reads, "iteration": best}
-                     | {key: getattr(methods[name], key) for key in grid}
+                     | {key: getattr(methods[name], key) for key in few[0]}
                      | {"training": trained - start, "tuning": time.process_time() - trained})  # fmt: skip
         curves.append(curve.assign(method=name))
     return Trained(methods, pd.concat(curves, ignore_index=True), pd.DataFrame(lines))
