@@ -29,6 +29,11 @@ LONGER = {  # (notebook, first line of the cell): why it may have more
         "scores = []  # scores.parquet files of draws made before, to be reported together; [] fits here",
     ): "parameters of six data sets",
     ("20_alternating_unimodal", "from dataclasses import replace"): "nothing but imports",
+    (
+        "30_meta_alignment",
+        "scores = []  # scores.parquet files of draws made before, to be reported together; [] fits here",
+    ): "parameters of six data sets",
+    ("30_meta_alignment", "from pathlib import Path"): "nothing but imports",
     ("60_latent_views", "from pathlib import Path"): "eleven imports",
 }
 SILENT = {"results.table", "results.metrics", "slider"}  # calls that leave nothing in a stored notebook

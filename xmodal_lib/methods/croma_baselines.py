@@ -17,6 +17,7 @@ What a meta-iteration does: a Reptile step a part, "plain" for training the meta
 | SharedAlign | align; classify source | shared + align |
 | SharedConfusion | confuse; classify source | shared + domain confusion |
 | SharedTargetLabels | classify source; classify target, **with its labels** | shared + target labels |
+| CroMATargetLabels | CroMA; classify target, **with its labels** | (an upper reference), `--train1` |
 
 Where nothing else would teach the encoder, classification does: the target's always moves encoder and head, and the
 shared rows have `classify="head and encoder"`. Differs: the domain-confusion loss has a Reptile step of its own, where
@@ -35,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal_lib.encoders.small import mlp, reinitialise
+from xmodal_lib.methods.croma import CroMA
 from xmodal_lib.methods.encoded import started
 from xmodal_lib.methods.heads import linear
 from xmodal_lib.methods.meta_rows import Groups
@@ -208,6 +210,14 @@ class SharedTargetLabels(SharedEncoder):
 
     def _parts(self, base: Tables) -> list[Part]:
         return [*super()._parts(base), self._classify(base, self.target, frozen=self.classify == "head")]
+
+
+@dataclass
+class CroMATargetLabels(CroMA):
+    """CroMA, and the target is classified too: reads target labels."""
+
+    def _parts(self, base: Tables) -> list[Part]:
+        return [*super()._parts(base), self._classify(base, self.target, frozen=False)]
 
 
 @dataclass
