@@ -42,6 +42,7 @@ RECIPES: dict[str, Fields] = {
                             "lr_align": 1e-4, "lr_classify": 1e-4, "lr": 1e-4},
     "readme": README_RUN | {"iterations": 800},
 }  # fmt: skip
+LONGER = {"words": 200}  # iterations of "ours" where val of draw 0 still rises at 80: as many as there is time for
 FEW: tuple[Fields, ...] = ({"adapt": "head", "lr": 1e-2}, {"adapt": "all", "lr": 3e-3})  # ways to learn a test task
 MOST = {"pixels": 5}  # rows of a new class that there are to learn from
 MAIN = ("from scratch", "source only", "align + classify", "CroMA", "oracle")
@@ -80,15 +81,16 @@ def task_of(source: str, root: str, seed: int, pairs: str, *, shots: Sequence[in
     return published(source, root, seed, pairs=chosen, shots=shots, queries=queries, **draw, **options)
 
 
-def fields(recipe: str, iterations: int = 0, way: int = 0) -> Fields:
-    """The fields that a recipe gives to every row; 0 is what the recipe has.
+def fields(recipe: str, iterations: int = 0, way: int = 0, source: str = "") -> Fields:
+    """The fields that a recipe gives to every row; 0 is what the recipe has (for this source, see LONGER).
 
     Raises:
         ValueError: there is no such recipe.
     """
     if recipe not in RECIPES:
         raise ValueError(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-    given = {"iterations": iterations, "way": way}
+    own = LONGER.get(source, 0) if recipe == "ours" else 0
+    given = {"iterations": iterations or own, "way": way}
     return RECIPES[recipe] | {name: value for name, value in given.items() if value}
 
 
@@ -179,9 +181,9 @@ def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *,
     curves, lines = [], []
     for name, row in rows.items():
         start = time.process_time()
-        method, curve = row.method.pretrain(row.base), pd.DataFrame()
-        if not isinstance(row.method, beside.FromScratch):
-            quick = replace(row.method, **few[0])
+        method, curve = row.method, pd.DataFrame()
+        if not isinstance(method, beside.FromScratch):
+            quick = replace(method, **few[0])
             every = -(-row.method.iterations // looks)
             method, curve = best_iteration(quick, row.base, episodes, every)
         trained = time.process_time()
