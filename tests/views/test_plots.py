@@ -1,5 +1,3 @@
-import io
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -7,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.views.looks import check_whole
 from xmodal_lib import evaluate as ev
 from xmodal_lib.views import plots
 from xmodal_lib.views.projections import along_gap
@@ -64,12 +63,7 @@ def every_figure():
 
 @pytest.mark.parametrize("name", every_figure())
 def test_every_figure_is_as_wide_as_a_column_and_nothing_is_cut_off(name):
-    figure = every_figure()[name]()
-    assert figure.get_figwidth() in (plots.NARROW, plots.WIDE, 4.5) and figure.get_figheight() < 9
-    shown = np.asarray(Image.open(io.BytesIO(figure._repr_png_())).convert("L"))
-    assert shown.min() < 100  # not blank
-    edge = np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]])
-    assert edge.min() > 200  # no ink runs over the edge
+    check_whole(every_figure()[name]())
 
 
 def test_no_label_of_a_crowded_map_covers_another():
