@@ -184,6 +184,13 @@ def test_validation_chooses_the_epoch(made: World, pretrained: GTL) -> None:
     assert len(looked) == 3 and looked.max() == float((fitted.predict(val) == val.labels()).double().mean())
 
 
+def test_looking_at_val_does_not_change_what_is_learnt(made: World, pretrained: GTL) -> None:
+    """Training goes on as before: dropout, and BatchNorm by batches."""
+    method, support = replace_fields(pretrained, dropout=0.5), few(made.novel, 0, 2)
+    alone, watched = method.fit(support), method.fit(support, few(made.novel, 2, 5))
+    assert alone.history_["loss"].tolist() == watched.history_["loss"].tolist()
+
+
 def test_a_trunk_learns_from_pixels() -> None:
     rng = torch.Generator().manual_seed(0)
     y = torch.arange(4).repeat_interleave(12)

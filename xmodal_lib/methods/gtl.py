@@ -153,6 +153,8 @@ class GTL(Method):
             optimiser = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay)
             best, kept, step = -1.0, None, 0
             for epoch in range(epochs):
+                for net in self.nets_.values():  # each time, since a look at val leaves all in evaluation mode
+                    net.train(any(p.requires_grad for p in net.parameters()))
                 decay = 0.1 ** sum(epoch >= at for at in decay_at)
                 sums: dict[str, float] = {}
                 order = [*self._batches(y, rng)]
@@ -176,7 +178,7 @@ class GTL(Method):
                 check_finite(sums["loss"], step, f"{type(self).__name__}, {stage}")
                 line: dict[str, Any] = {"stage": stage, "part": part, "epoch": epoch + 1} | sums
                 if val is not None and (epoch % 5 == 4 or epoch == epochs - 1):
-                    line["val_accuracy"] = found = accuracy(self._asked(), val)
+                    line["val_accuracy"] = found = accuracy(self, val)
                     if found > best:
                         best = found
                         kept = {name: v.clone() for name, v in self.nets_.state_dict().items()}
@@ -314,9 +316,9 @@ class GTL(Method):
         if not again or self.generator != "frozen":
             first.append("generator")
         names = {"all": [*first, "classifier"], "representation": first, "classifier": ["classifier"]}[part]
-        nets.eval().requires_grad_(False)
+        nets.requires_grad_(False)
         for name in names:
-            nets[name].train().requires_grad_(True)
+            nets[name].requires_grad_(True)
         estimator = cast(Encoder, nets["encoder"]).domains
         if estimator is None or "encoder" not in names:
             return [(nets[name], 1.0) for name in names]
@@ -349,10 +351,6 @@ class GTL(Method):
     def _seen(self, x: Tensor, standard: Tensor) -> Tensor:
         """What the encoders see: features by the trunk, or the standardised rows themselves (b, D)."""
         return self.nets_["trunk"](x) if "trunk" in self.encoders else standard
-
-    def _asked(self) -> Self:
-        self.nets_["encoder"].eval()
-        return self
 
     def _stacked(self, tables: Tables, modalities: tuple[str, ...], where: str) -> tuple[Tensor, Tensor]:
         """Rows of all modalities, one after another: (n, ...), (n,)."""
