@@ -8,8 +8,7 @@ With `train` the augmentation of the released loaders is drawn from `rng`; the g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -26,6 +25,7 @@ from torchaudio.transforms import MelSpectrogram
 from torchvision.transforms import InterpolationMode
 
 from xmodal_lib.encoders import frozen
+from xmodal_lib.training import seeded
 
 BANDS = 128  # mel bands of `fbank`
 FBANK_MEAN, FBANK_STD = -5.081, 4.4849  # of AudioSet, from the CAV-MAE loader
@@ -163,7 +163,7 @@ def clip(frames: Sequence[Image.Image], size: int = 224, *, train: bool = False,
     seeds = [_seed(_given(rng)) for _ in frames]
     shown = []
     for seed, frame in zip([seeds[0]] * len(seeds) if together else seeds, frames, strict=True):
-        with _seeded(seed):
+        with seeded(seed):
             shown.append(_standard(look(frame)))
     return torch.stack(shown, 1)
 
@@ -186,7 +186,7 @@ def picture(image: Image.Image, size: int = 256, *, train: bool = False, rng: to
         T.RandomHorizontalFlip(),
         T.ColorJitter(jitter, jitter, jitter),
     ])  # fmt: skip
-    with _seeded(_seed(_given(rng))):
+    with seeded(_seed(_given(rng))):
         return _standard(look(image))
 
 
@@ -236,11 +236,3 @@ def _given(rng: torch.Generator | None) -> torch.Generator:
 
 def _seed(rng: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=rng))
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """torchvision draws from the global state of the CPU, which is put back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
