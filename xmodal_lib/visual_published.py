@@ -34,8 +34,9 @@ def published(
 
     Of a novel (or held-out) class some items are to learn from and the others are asked; colour and depth of one shot,
     and a photo and the sketches drawn from it, stay together. A modality of which a class has one item (the photo of a
-    face) is learnt from only; a class that lacks a modality is left out. Rows are frozen features of "efficientnet" or of the image tower of MODEL:WEIGHTS of open_clip (the paper's is
-    ViT-B-16), or with `pixels` pictures (n, 3, pixels, pixels) for a small net.
+    face) is learnt from only; a class that lacks a modality is left out. Rows are frozen features of "efficientnet", or
+    of the image tower of MODEL:WEIGHTS of open_clip (the paper's is ViT-B-16), or with `pixels` pictures (n, 3, pixels,
+    pixels) for a small net.
 
     Raises:
         FileNotFoundError: the data are not there.
