@@ -122,6 +122,17 @@ def test_recipes_are_fields_and_the_readme_is_the_command_of_the_original() -> N
     assert {k: given[k] for k in known} == known
     with pytest.raises(ValueError, match="there is no recipe 'x'; there are ours, paper, released, readme"):
         ar.fields("x")
+    assert ar.fields("ours", source="words")["iterations"] == ar.LONGER["words"] > ar.fields("ours")["iterations"]
+
+
+def test_what_cannot_be_asked_for_is_said_before_any_training() -> None:
+    assert ar.names_of("main", 2) == ar.MAIN and not ar.names_of("all")
+    with pytest.raises(ValueError, match="rows='some'; there are main, look, all"):
+        ar.names_of("some")
+    with pytest.raises(ValueError, match="points=1; a sweep has at least 2"):
+        ar.names_of("look", 1)
+    with pytest.raises(ValueError, match="source='foo'; there are words, pixels, languages, yummly"):
+        ar.task_of("foo", "", 1, "default", shots=[1], queries=1, options={})
 
 
 def test_notebook_30_runs_to_its_end(key: str, root: str, tmp_path: Path) -> None:

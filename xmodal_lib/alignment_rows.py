@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xmodal_lib import pairings
-from xmodal_lib.alignment_published import published
+from xmodal_lib.alignment_published import MODALITIES, published
 from xmodal_lib.alignment_tasks import SETTINGS, AlignmentTask
 from xmodal_lib.encoders.inputs import log_mel
 from xmodal_lib.episodes import Episode
@@ -68,12 +68,31 @@ class Trained:
     chosen: pd.DataFrame  # a line a method: iteration, fields of few-shot learning, CPU seconds
 
 
+def names_of(rows: str, points: int = 0) -> Sequence[str]:
+    """Names of the rows to train; none for all. `points` is that of each sweep, 0 for no sweeps.
+
+    Raises:
+        ValueError: there is no such choice, or a sweep would have one point.
+    """
+    choices = {"main": MAIN, "look": LOOK, "all": ()}
+    if rows not in choices:
+        raise ValueError(f"rows={rows!r}; there are {', '.join(choices)}")
+    if points == 1 or points < 0:
+        raise ValueError(f"points={points}; a sweep has at least 2, and 0 leaves the sweeps out")
+    return choices[rows]
+
+
 def task_of(source: str, root: str, seed: int, pairs: str, *, shots: Sequence[int], queries: int, options: Fields,
             **draw: Any) -> AlignmentTask:  # fmt: skip
     """A setting of `alignment_tasks`, or a data set of the paper; pairs "default" are strong where the data have them.
 
     More shots than a setting's new classes have rows become as many as they have.
+
+    Raises:
+        ValueError: there is no such source, or as `alignment_tasks` and `alignment_published` say.
     """
+    if source not in (*SETTINGS, *MODALITIES):
+        raise ValueError(f"source={source!r}; there are {', '.join((*SETTINGS, *MODALITIES))}")
     shots = sorted({min(shot, MOST.get(source, shot)) for shot in shots})
     if source in SETTINGS:
         return SETTINGS[source](seed, pairs="strong" if pairs == "default" else pairs, shots=shots, **draw)
