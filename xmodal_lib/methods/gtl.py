@@ -215,7 +215,9 @@ class GTL(Method):
     def _total(self, losses: Mapping[str, Tensor], part: str) -> Tensor:
         weights = {"cross-entropy": self.weight_y, "triplet": self.triplet, "centre": self.centre}
         found = [weights[name] * loss for name, loss in losses.items() if name in weights and part != "representation"]
-        return torch.stack([*found, *([self.weight_x * losses["representation"]] if part != "classifier" else [])]).sum()
+        return torch.stack(
+            [*found, *([self.weight_x * losses["representation"]] if part != "classifier" else [])]
+        ).sum()
 
     def _drawn(self, q: Posterior, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """z_c (b, Nc), z_m (b, Nm) and their divergences (b,), (b,) in nats."""

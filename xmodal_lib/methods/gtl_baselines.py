@@ -39,14 +39,15 @@ class OnRows(Method):
     body: GTL | None = None  # its base stage is that of `pretrain`; None: the rows themselves
     modalities: tuple[str, ...] = ()  # to learn from; () for all
 
-    scale_: dict[str, Tensor] = field(init=False, repr=False, compare=False)
+    base_: dict[str, Tensor] = field(init=False, repr=False, compare=False)  # mean and deviation of base rows
+    scale_: dict[str, Tensor] = field(init=False, repr=False, compare=False)  # these, or those of the support
 
     def pretrain(self, base: Tables) -> Self:
         method = copy.deepcopy(self)
         if self.body is not None:
             method.body = self.body.pretrain(base)
         else:
-            method.scale_ = standardising(torch.cat([t.x for t in base.rows.values()]))
+            method.base_ = standardising(torch.cat([t.x for t in base.rows.values()]))
         return method
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
@@ -55,8 +56,9 @@ class OnRows(Method):
             usable(support, m, f"{type(self).__name__} learns from")
         support = support.only(*modalities)
         check_labelled(support, "support")
-        if self.body is None and not hasattr(self, "scale_"):
-            self.scale_ = standardising(torch.cat([t.x for t in support.rows.values()]))
+        if self.body is None:
+            known = getattr(self, "base_", None)
+            self.scale_ = known or standardising(torch.cat([t.x for t in support.rows.values()]))
         y = torch.cat([t.y for t in support.rows.values()])
         empty = (y.bincount(minlength=len(support.classes)) == 0).nonzero()
         if len(empty):
