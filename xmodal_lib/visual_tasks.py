@@ -18,6 +18,7 @@ from torch import nn
 
 from xmodal_lib.alignment_tasks import pixel_rows
 from xmodal_lib.encoders import frozen
+from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.small import PixelNet
 from xmodal_lib.episodes import Episode, draw
 from xmodal_lib.features import extract
@@ -40,7 +41,7 @@ class VisualTask:
     source: Source
     base: Tables  # labelled rows of one modality
     pools: Mapping[str, tuple[Tables, Tables]]  # "val", "novel" -> rows to learn from, rows to be asked
-    encoders: dict[str, nn.Module]  # "trunk" where rows are pixels, {} where they are features
+    encoders: Mapping[str, nn.Module]  # "trunk" where rows are pixels, {} where they are features
     rows: Mapping[str, Tables]  # "base", and "ROLE support", "ROLE query": x the row numbers of the source
 
     def episodes(
@@ -54,8 +55,8 @@ class VisualTask:
         support, query = self.pools[role]
         found = []
         for own in np.random.default_rng(seed).integers(2**31, size=number).tolist():
-            parts = [draw(support.only(m), query.only(m), shot=shot, query_shot=queries, way=way, seed=own)
-                     for m in support.modalities]  # fmt: skip
+            parts = [draw(support.only(m), query.only(m), shot=shot, query_shot=queries if len(query[m]) else None,
+                          way=way, seed=own) for m in support.modalities]  # fmt: skip
             learn, ask = parts[0].support, parts[0].query
             for part in parts[1:]:
                 learn, ask = learn | part.support, ask | part.query
@@ -71,7 +72,7 @@ class VisualTask:
     def opened(self, part: str, modality: str, numbers: Sequence[int]) -> list[Any]:
         """Pictures of these rows (their places in the table) of a part of `rows`."""
         x = self.rows[part][modality].x
-        return [self.source.open["image"](int(x[n])) for n in numbers]
+        return [self.source.open[modality](int(x[n])) for n in numbers]
 
 
 def drawings(seed: int, *, level: Literal["category", "concept"] = "category", pixels: int = 0) -> VisualTask:
@@ -109,12 +110,17 @@ def drawings(seed: int, *, level: Literal["category", "concept"] = "category", p
         asked = _asked(own, label, level, rng)
         rows[f"{part} support"] = _tables(own[~asked], names, label, tuple(INK))
         rows[f"{part} query"] = _tables(own[asked], names, label, tuple(INK))
-    encoder = pixel_rows(pixels) if pixels else frozen.efficientnet()
+    return assembled(source, rows, pixel_rows(pixels) if pixels else frozen.efficientnet(), pixels)
+
+
+def assembled(source: Source, rows: Mapping[str, Tables], encoder: Encoder, pixels: int = 0) -> VisualTask:
+    """The task of these rows: `encoder` makes of them what methods take; with `pixels`, a small net is the trunk."""
     ready = {part: extract(source, dict.fromkeys(t.modalities, encoder), tables=t) for part, t in rows.items()}
     pools = {part: (ready[f"{part} support"], ready[f"{part} query"]) for part in ("val", "novel")}
-    side = pixels // 8
-    net = nn.Sequential(PixelNet(WIDTH).net, nn.Flatten(), nn.Linear(64 * side**2, WIDTH)) if pixels else None
-    return VisualTask(source, ready["base"], pools, {} if net is None else {"trunk": net}, rows)
+    trunk = {}
+    if pixels:
+        trunk["trunk"] = nn.Sequential(PixelNet(WIDTH).net, nn.Flatten(), nn.Linear(64 * (pixels // 8) ** 2, WIDTH))
+    return VisualTask(source, ready["base"], pools, trunk, rows)
 
 
 def _two_inks(source: Source) -> Source:

@@ -32,6 +32,7 @@ SMALL = {
         "probe": LinearProbe(iterations=60, batch=4, grid={"lr": (1e-2,), "weight_decay": (0.0,), "batch": (4,)})
     },
     "GTL": {"modalities": ("image", "text"), "concept": 8, "disturbance": 4, "domains": 6, "hidden": 32, "lr": 0.01},
+    **{name: {"modalities": ("image", "text")} for name in ("class means", "logistic regression", "cache")},
     "Tip-Adapter": {"grid": {"alpha": (0.5, 1.0), "beta": (1.0, 5.5)}},
     "Tip-Adapter-F": {"grid": {"alpha": (0.5, 1.0), "beta": (1.0, 5.5)}, "epochs": 3, "batch": 8},
 }

@@ -23,6 +23,7 @@ from xmodal_lib.methods.croma_baselines import (
 )
 from xmodal_lib.methods.finetuning import AdapterProbe, PartialFinetuning
 from xmodal_lib.methods.gtl import GTL
+from xmodal_lib.methods.gtl_baselines import Cache, ClassMeans, Logistic
 from xmodal_lib.methods.joint import OGM, OGMGE, Independent, Joint, SummedUnimodal
 from xmodal_lib.methods.method import Method, NotFitted
 from xmodal_lib.methods.mla import MLA
@@ -66,6 +67,9 @@ METHODS: dict[str, type[Method]] = {
     "encoder + nearest mean": NearestMeanReading,
     "encoder + fresh head": FreshHead,
     "GTL": GTL,
+    "class means": ClassMeans,
+    "logistic regression": Logistic,
+    "cache": Cache,
 }
 
 __all__ = ["METHODS", "Method", "NotFitted", *(m.__name__ for m in METHODS.values())]

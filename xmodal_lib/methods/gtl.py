@@ -77,6 +77,7 @@ class GTL(Method):
     beta_c: float = 1.0
     beta_m: float = 1.0
     weight_y: float = 1.0  # lambda_y
+    weight_x: float = 1.0  # of the bound of log p(x); 0: cross-entropy alone
     sampled: bool = True  # False: z is its mean and there is no KL, an autoencoder
     kl: str = "analytic"  # or "coded": the inferred estimate, at a sample of another distribution
     capacity: float = 0.0  # nats C that the KL is drawn to; 0: to nothing
@@ -216,7 +217,9 @@ class GTL(Method):
     def _total(self, losses: Mapping[str, Tensor], part: str) -> Tensor:
         weights = {"cross-entropy": self.weight_y, "triplet": self.triplet, "centre": self.centre}
         found = [weights[name] * loss for name, loss in losses.items() if name in weights and part != "representation"]
-        return torch.stack([*found, *([losses["representation"]] if part != "classifier" else [])]).sum()
+        return torch.stack(
+            [*found, *([self.weight_x * losses["representation"]] if part != "classifier" else [])]
+        ).sum()
 
     def _drawn(self, q: Posterior, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """z_c (b, Nc), z_m (b, Nm) and their divergences (b,), (b,) in nats."""
@@ -340,9 +343,7 @@ class GTL(Method):
         yield from parts
 
     def _scale(self, x: Tensor) -> None:
-        s = x.flatten(1).float()
-        deviation = s.std(0, unbiased=False)
-        self.scale_ = {"mean": s.mean(0), "deviation": torch.where(deviation > 1e-6, deviation, 1.0)}
+        self.scale_ = standardising(x)
 
     def _standard(self, x: Tensor) -> Tensor:
         """(b, ...) -> (b, D'), mean 0 and deviation 1 over the base."""
@@ -378,3 +379,10 @@ class GTL(Method):
                 raise ValueError(f"{name}={getattr(self, name)}; at least 1 is needed")
         if self.trunks not in (1, 2) or self.domains < 0:
             raise ValueError(f"trunks={self.trunks}, domains={self.domains}; 1 or 2 trunks and 0 or more domains")
+
+
+def standardising(x: Tensor) -> dict[str, Tensor]:
+    """Mean and deviation of every number of rows (n, ...), {name: (D',)}; a deviation of nothing is 1."""
+    s = x.flatten(1).float()
+    deviation = s.std(0, unbiased=False)
+    return {"mean": s.mean(0), "deviation": torch.where(deviation > 1e-6, deviation, 1.0)}
