@@ -40,7 +40,7 @@ def clear_errors(command: Callable) -> Callable:
 def reproduce(
     targets: Annotated[list[str] | None, typer.Argument(help="Notebooks or jobs: 10, 10/draw, 10/draw/seed=1")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="How many at once; 0: as many as there are cores")] = 0,
-    profile: Annotated[str, typer.Option(help="quick, default or paper: a file of params/profiles/")] = "default",
+    profile: Annotated[str, typer.Option(help="quick, default, full or paper: a file of params/profiles/")] = "default",
     dry_run: Annotated[bool, typer.Option(help="Say what would run, and why; run nothing")] = False,
     engine: Annotated[str, typer.Option(help="Where to run: a folder of params/engine/")] = "local",
 ) -> None:
