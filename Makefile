@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 endif
 STAMP := $(VENV)/.installed
 JOBS ?= 0
+WORKERS ?= 2
 PROFILE ?= default
 
 .PHONY: help reproduce test lab notebooks lint clean unit validate
@@ -16,7 +17,7 @@ PROFILE ?= default
 
 help:
 	@echo "make reproduce   run every notebook that is not up to date; PROFILE=quick|default|full|paper, JOBS=n"
-	@echo "make test        ruff, mypy, unit tests, and the notebooks as they are committed"
+	@echo "make test        ruff, mypy, unit tests, and the notebooks as they are committed; WORKERS=n"
 	@echo "make lab         JupyterLab on the notebooks"
 	@echo "make notebooks   execute the committed notebooks in place, where code changed"
 	@echo "make lint        ruff and mypy only"
@@ -47,7 +48,7 @@ lint: $(STAMP)
 
 unit: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/browser/chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 # one thread, as `xmodal reproduce` gives a job: small matrices gain nothing from more
 unit validate: export OMP_NUM_THREADS ?= 1
@@ -56,7 +57,7 @@ unit validate: export XMODAL_HEADLESS = 1
 # nbval runs the notebooks as committed; it compares the cells tagged nbval-check-output
 validate: $(STAMP)
 	$(BIN)/python -m pytest --nbval-lax --nbval-kernel-name python3 --nbval-sanitize-with tests/nbval.cfg \
-	  --nbval-cell-timeout 900 -W default -p no:cacheprovider notebooks
+	  --nbval-cell-timeout 900 -W default -p no:cacheprovider -n $(WORKERS) --dist loadscope notebooks
 
 test: lint unit validate
 	@echo "all passed: ruff, mypy, unit tests, notebooks"
