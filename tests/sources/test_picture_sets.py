@@ -118,6 +118,14 @@ def test_an_episode_of_a_draw(written: dict[str, Path]) -> None:
     assert set(frame["split"].iloc[episode.query.items().tolist()]) == {"test"} and len(episode.query.items()) == 8
     method = NearestMean().fit(episode.support, None)
     assert (method.predict(episode.query) == episode.query.labels()).all()
+    few = few_shot.wanted(source, [drawn, few_shot.draw(source, shot=1, seed=2)])
+    assert len(few["text"]) == 4 and len(few["image"]) < len(table)
+    assert (
+        few_shot.episode(source, drawn, seed=1, tables=few).query["image"].x.tolist() == episode.query.items().tolist()
+    )
+    with pytest.raises(ValueError, match="eurosat: the tables given lack 1 of 8 rows of train; extract"):
+        lacking = features.take(features.items()[features.items() != episode.support.items()[0]])
+        few_shot.episode(source, drawn, seed=1, tables=lacking)
     whole = few_shot.episode(source, drawn, seed=1)
     assert len(whole.support["text"]) == 4 and whole.query.modalities == ("image",)
 

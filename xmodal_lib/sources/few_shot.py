@@ -2,6 +2,7 @@
 
     source = catalogue.load("dtd")
     drawn = few_shot.draw(source, shot=16, seed=1)
+    features = extract(source, encoders, tables=few_shot.wanted(source, [drawn]))
     episode = few_shot.episode(source, drawn, seed=1, tables=features)
 
 An index file is {"train": {"data": [{impath, label, classname}, ...], "indices": [...]}, "val": likewise}. `indices`
@@ -11,6 +12,7 @@ are positions in the whole lists; `impath` begins wherever the data were, so tha
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,30 +89,51 @@ def write(path: str | Path, source: Source, drawn: Drawn, prefix: str = "") -> N
         partial.write_text(json.dumps(content, indent=4), "utf-8")
 
 
+def wanted(source: Source, drawn: Iterable[Drawn]) -> Tables:
+    """The rows that these draws need, with the test list and all prompts: what to extract features of, once for all.
+
+    Raises:
+        ValueError: a drawn file is missing.
+    """
+    every = [_items(source, "test", None), *(table.pair for m, table in source.tables.rows.items() if m != "image")]
+    for own in drawn:
+        every += [_items(source, "train", own.train), _items(source, "val", own.val)]
+    return source.tables.take(torch.cat(every).unique())
+
+
 def episode(source: Source, drawn: Drawn, *, seed: int, tables: Tables | None = None) -> Episode:
     """Learn from the drawn rows of train and all prompts, validate on those of val, classify all of test.
 
-    `tables` are features of the source's rows; by default its row numbers. Rows of other classes than theirs are left
-    out.
+    `tables` are features of the source's rows; by default its row numbers. Rows of other classes than the source's
+    tables have are left out. Without a list val there is no validation.
 
     Raises:
-        ValueError: a drawn file is missing, or the tables lack a drawn row.
+        ValueError: a drawn file is missing, or the tables lack a row that is needed.
     """
     tables = source.tables if tables is None else tables
-    images, there = tables.only("image"), tables["image"].pair
+    images = tables.only("image")
     parts = {}
-    for part, positions in (("train", drawn.train), ("val", drawn.val)):
-        lines = _listed(source, part).iloc[list(positions)]
-        rows = torch.tensor(lines.index[lines["label"].isin(tables.classes)].to_numpy())
-        lost = rows[~torch.isin(rows, there)].tolist()
-        if lost:
-            names = source.info["image"]["item"].iloc[lost].tolist()
-            raise ValueError(f"{source.name}: {len(lost)} of {len(rows)} drawn pictures of {part} are not there "
-                             f"({some(names)}); `xmodal data check {source.name}` counts all")  # fmt: skip
-        parts[part] = images.take(rows)
+    for part, positions in (("train", drawn.train), ("val", drawn.val), ("test", None)):
+        items = _items(source, part, positions)
+        parts[part] = images.take(items)
+        if (short := len(items) - len(parts[part]["image"])) > 0:
+            raise ValueError(f"{source.name}: the tables given lack {short} of {len(items)} rows of {part}; extract "
+                             "features of few_shot.wanted(...)")  # fmt: skip
     support = parts["train"] | tables.only("text") if "text" in tables.modalities else parts["train"]
-    query = images.take(torch.tensor(_listed(source, "test").index.to_numpy()))
-    return Episode(support, parts["val"] if drawn.val else None, query, seed)
+    return Episode(support, parts["val"] if drawn.val else None, parts["test"], seed)
+
+
+def _items(source: Source, part: str, positions: Sequence[int] | None) -> torch.Tensor:
+    """Items at these positions of a list, all of which must be there; or all that are there."""
+    listed = _listed(source, part)
+    lines = listed if positions is None else listed.iloc[list(positions)]
+    items = torch.tensor(lines.index[lines["label"].isin(source.tables.classes)].to_numpy())
+    there = torch.isin(items, source.tables["image"].pair)
+    if positions is not None and not there.all():
+        names = source.info["image"]["item"].iloc[items[~there].tolist()].tolist()
+        raise ValueError(f"{source.name}: {len(names)} of {len(items)} drawn pictures of {part} are not there "
+                         f"({some(names)}); `xmodal data check {source.name}` counts all")  # fmt: skip
+    return items[there]
 
 
 def _listed(source: Source, part: str) -> pd.DataFrame:

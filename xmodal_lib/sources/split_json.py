@@ -7,6 +7,7 @@ published few-shot draws are positions in these lists (see `few_shot`).
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from xmodal_lib.home import replacing
 
 PARTS = ("train", "val", "test")
+NO_TEXT = re.compile(r"[\\\x00-\x1f\ud800-\udfff]")  # backslashes, control characters, halves of characters
 NAMED = 3  # of many paths, how many a message names
 
 
@@ -116,8 +118,6 @@ def _row(part: str, number: int, row: Any) -> tuple[str, int, str]:
     if not isinstance(row, list) or [type(cell) for cell in row] != [str, int, str] or row[1] < 0 or not row[2].strip():
         raise ValueError(f"{where}: {json.dumps(row)[:60]} is no [path, label, class name], with a label from 0 on")
     path = PurePosixPath(row[0])
-    if path.is_absolute() or ".." in path.parts or not path.name or "\\" in row[0] or "\0" in row[0]:
-        raise ValueError(
-            f"{part}, row {number}: {row[0][:60]!r} is no path below the folder of pictures, written with /"
-        )
+    if path.is_absolute() or ".." in path.parts or not path.name or NO_TEXT.search(row[0] + row[2]):
+        raise ValueError(f"{where}: {row[0][:60]!r} is no path below the folder of pictures, written with /")
     return row[0], row[1], row[2]
