@@ -87,7 +87,8 @@ def test_published_splits_and_draws(shared: Path, tmp_path: Path, name: str) -> 
     source = catalogue.load(name, tmp_path)
     lines = source.report.splitlines()
     total = sum(known.sizes.values())
-    assert len(lines) == 2 and lines[1].startswith(f"{total - 1} of {total} pictures are missing or empty (first: ")
+    assert lines[1].startswith(f"{total - 1} of {total} pictures are missing or empty (first: ")
+    assert lines[0].startswith(f"{name}: 1 pictures of {known.classes} classes") and "published" not in source.report
     files = sorted((shared / "data/coop/indices" / name).glob("shot_*-seed_*.json"))
     assert len(files) == 6
     for file in files:
@@ -210,6 +211,7 @@ GOOD = {"train": [ROW, ["b/1.jpg", 1, "bee"]], "val": [["b/2.jpg", 1, "bee"]], "
         (GOOD | {"val": [["/etc/passwd", 1, "bee"]]}, "is no path below"),
         (GOOD | {"val": [["b\\2.jpg", 1, "bee"]]}, "written with /"),
         (GOOD | {"val": [["", 1, "bee"]]}, "is no path below"),
+        (GOOD | {"val": [["b/2.jpg", 1, "bee\n"]]}, "is no [path, label"),
         (GOOD | {"train": [ROW, ["b/1.jpg", 1, "ant"]], "val": [], "test": [["b/4.jpg", 1, "ant"]]}, ""),  # is fine
     ],
 )  # fmt: skip
@@ -259,8 +261,10 @@ def test_what_is_missing_is_counted_and_named(copied, monkeypatch: pytest.Monkey
     files = sorted((root / known.images / "crab").iterdir())
     files[0].unlink()
     files[1].write_bytes(b"")
+    files[2].write_bytes(files[2].read_bytes()[:100])
     result = run("check", "caltech101")
     assert result.exit_code == 1
+    assert "1 of 34 image rows are broken: " in result.output and f"{files[2]}: no picture can be read" in result.output
     assert "caltech101: 34 pictures of 4 classes; train 16, val 12, test 6" in result.output
     assert "  2 of 36 pictures are missing or empty (first: crab/test_1_" in result.output
     assert "  16 pictures are listed as train; published are 4128" in result.output
@@ -361,6 +365,12 @@ def test_class_names_that_disagree(copied) -> None:
         catalogue.load("imagenet_sketch", sketch)
     (root / "classnames.txt").write_text("\n".join(lines))  # of a folder beside it
     assert len(catalogue.load("imagenet_sketch", sketch).tables.classes) == 6
+    for file in (sketch / "images" / "n07747607").iterdir():
+        file.unlink()
+    assert "\n1 classes have no picture (first: orange)" in catalogue.load("imagenet_sketch", sketch).report
+    (sketch / "images" / "n07747607").rename(sketch / "images" / "4")
+    with pytest.raises(ValueError, match=r"1 folders of images are no class of classnames.txt \(first: 4\)"):
+        catalogue.load("imagenet_sketch", sketch)
 
 
 def test_facts() -> None:

@@ -141,7 +141,10 @@ LISTED = {
 }
 FOLDERS = {s.name: s.folder for s in image_sets.SETS.values()} | {"esc50": "esc-50"}  # where it is not the name
 MLA = ("cremad", "kinetics_sounds", "food101", "mvsa", "iemocap")  # of which its scripts make a layout of their own
-VISUAL = ("sketchy", "tuberlin", "market_sketch", "sksf_a", "sysu_mm01", "nyud", "sunrgbd")  # a check opens every file
+OPENED = (  # of these a check opens every file, which may take minutes
+    *("sketchy", "tuberlin", "market_sketch", "sksf_a", "sysu_mm01", "nyud", "sunrgbd"),
+    *(name for name in image_sets.SETS if name != "imagenet"),
+)
 
 
 def entries() -> list[Entry]:
@@ -264,7 +267,7 @@ def _check_listed(name: str, folder: Path) -> str:
     """What is here, if nothing is missing or broken."""
     source = load(name, folder)
     report = source.report
-    if name in VISUAL:
+    if name in OPENED:
         from xmodal_lib.sources import visual
 
         report = "\n".join([report, *visual.unreadable(source)])

@@ -47,6 +47,8 @@ def class_names(path: Path) -> dict[str, str]:
 def label_map(source: Source, shift: Source) -> list[int]:
     """Place of each class of a shift among those of the source that was learnt from: 200 of the 1,000 for A and R.
 
+    So `logits[:, label_map(source, shift)]` is the classifier with the rows of these classes alone, as published.
+
     Raises:
         ValueError: the source lacks a class.
     """
@@ -86,7 +88,7 @@ def _folders(root: Path, known: ImageSet) -> Lists:
     if path is None:
         raise FileNotFoundError(f"there is no {root / 'classnames.txt'}; copy that of ImageNet there")
     names = class_names(path)
-    numbers = {str(label): label for label in range(len(names))} | {s: label for label, s in enumerate(names)}
+    numbers = {str(label) if known.name == "imagenetv2" else s: label for label, s in enumerate(names)}
     below = {f.name: f for f in (root / known.images).iterdir() if f.is_dir() and not f.name.startswith(".")}
     if unknown := sorted(set(below) - set(numbers)):
         raise ValueError(f"{len(unknown)} folders of {known.images} are no class of {path.name} "

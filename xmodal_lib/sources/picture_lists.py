@@ -149,6 +149,8 @@ def _report(name: str, lists: Lists, frame: pd.DataFrame, sizes: np.ndarray, exp
     lines = [f"{name}: {here.sum()} pictures of {len(lists.classes)} classes; {counts}"]
     if missing := frame["item"][sizes == 0].tolist():
         lines.append(f"{len(missing)} of {len(frame)} pictures are missing or empty ({split_json.some(missing)})")
+    if bare := sorted(set(lists.classes) - set(frame["label"][sizes > 0])):
+        lines.append(f"{len(bare)} classes have no picture ({split_json.some(bare)})")
     if twice := split_json.repeated(lists):
         lines.append(f"{len(twice)} pictures are listed twice ({split_json.some(twice)})")
     for what, count in expected.items():

@@ -61,9 +61,7 @@ def checked(rows: Mapping[str, Sequence[tuple[str, int, str]]]) -> Lists:
     for part, listed in rows.items():
         for path, label, name in listed:
             if name_of.setdefault(label, name) != name:
-                raise ValueError(
-                    f"label {label} is {name_of[label]!r} and, in {part}, {name!r}; one label has one name"
-                )
+                raise ValueError(f"label {label} is {name_of[label]!r} and, in {part}, {name!r}; keep one name")
             if home.setdefault(path, (part, label)) != (part, label):
                 other = home[path]
                 what = "in two lists" if other[0] != part else "of two labels"
@@ -96,9 +94,8 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     count = Counter(names)
     made = tuple(f"{name} [{label}]" if count[name] > 1 else name for label, name in enumerate(names))
     if len(set(made)) < len(made):
-        raise ValueError(
-            f"class {next(m for m in made if made.count(m) > 1)!r} is named twice; class names must differ"
-        )
+        twice = next(name for name in made if made.count(name) > 1)
+        raise ValueError(f"class {twice!r} is named twice; class names must differ")
     return made
 
 
@@ -115,9 +112,10 @@ def some(found: Sequence[str]) -> str:
 
 def _row(part: str, number: int, row: Any) -> tuple[str, int, str]:
     where = f"{part}, row {number}"
-    if not isinstance(row, list) or [type(cell) for cell in row] != [str, int, str] or row[1] < 0 or not row[2].strip():
+    typed = isinstance(row, list) and [type(cell) for cell in row] == [str, int, str]
+    if not typed or row[1] < 0 or not row[2].strip() or NO_TEXT.search(row[2]):
         raise ValueError(f"{where}: {json.dumps(row)[:60]} is no [path, label, class name], with a label from 0 on")
     path = PurePosixPath(row[0])
-    if path.is_absolute() or ".." in path.parts or not path.name or NO_TEXT.search(row[0] + row[2]):
+    if path.is_absolute() or ".." in path.parts or not path.name or NO_TEXT.search(row[0]):
         raise ValueError(f"{where}: {row[0][:60]!r} is no path below the folder of pictures, written with /")
     return row[0], row[1], row[2]
