@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,12 @@ SYNSETS = {"n01440764": "tench", "n03773504": "missile", "n04008634": "missile",
 SHIFTED = ("n01440764", "n04008634", "n07747607")  # the classes of A and R
 
 
-def image_set(root: Path, name: str, size: int = 16) -> None:
-    """A target with a split file: four classes, each list mixed."""
-    known, names, rng = image_sets.SETS[name], NAMES[name], np.random.default_rng(8)
+def image_set(root: Path, name: str, more: int = 0, count: Mapping[str, int] = EACH, size: int = 16) -> None:
+    """A target with a split file: four classes and `more`, `count` pictures of each, each list mixed."""
+    known, rng = image_sets.SETS[name], np.random.default_rng(8)
+    names = (*NAMES[name], *(f"kind {n}" for n in range(more)))
     rows: dict[str, list[tuple[str, int]]] = {}
-    for part, each in EACH.items():
+    for part, each in count.items():
         made = []
         for c, label in enumerate(names):
             below = f"cars_{part}/" if name == "stanford_cars" else f"{label.replace(' ', '_')}/"

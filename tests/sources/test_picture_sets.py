@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.sources.picture_layouts import EACH, NAMES, PICTURES, SHIFTED, SYNSET
 from tests.test_data_check import run
 from xmodal_lib.methods import NearestMean
 from xmodal_lib.sources import catalogue, few_shot, image_sets, imagenet, picture_lists, split_json
+from xmodal_lib.sources.source import Source
 from xmodal_lib.sources.split_json import Lists
 from xmodal_lib.tables import Table, Tables
 
@@ -102,12 +104,17 @@ def test_published_splits_and_draws(shared: Path, tmp_path: Path, name: str) -> 
         few_shot.read(other, source)
 
 
+def colours(source: Source) -> Tables:
+    """The mean colour of each picture."""
+    table = source.tables["image"]
+    seen = [torch.tensor(source.open["image"](i).resize((1, 1)).getpixel((0, 0))) / 255 for i in table.x.tolist()]
+    return Tables({"image": Table(torch.stack(seen), table.y, table.pair)}, source.tables.classes)
+
+
 def test_an_episode_of_a_draw(written: dict[str, Path]) -> None:
     """The features of its rows, whatever they are; here the mean colour, which tells the classes."""
     source = catalogue.load("eurosat", written["eurosat"])
-    table = source.tables["image"]
-    colours = [torch.tensor(source.open["image"](i).resize((1, 1)).getpixel((0, 0))) / 255 for i in table.x.tolist()]
-    features = Tables({"image": Table(torch.stack(colours), table.y, table.pair)}, source.tables.classes)
+    table, features = source.tables["image"], colours(source)
     drawn = few_shot.draw(source, shot=2, seed=1)
     episode = few_shot.episode(source, drawn, seed=1, tables=features)
     frame = source.info["image"]
@@ -337,6 +344,10 @@ def test_shifts_have_a_place_among_the_classes(written: dict[str, Path]) -> None
         for path, label in zip(shifted.column("image", "item"), shifted.tables["image"].y.tolist(), strict=True):
             folder = path.split("/")[0]  # a label, or an id
             assert folder == (str(places[label]) if name == "imagenetv2" else ids[places[label]])
+        episode = few_shot.episode(source, few_shot.draw(source, shot=2, seed=1), seed=1, tables=colours(source))
+        asked = replace(episode, query=imagenet.query(source, shifted, colours(shifted)))
+        answers = NearestMean().fit(asked.support, None).predict(asked.query)
+        assert (answers == asked.query.labels()).all() and set(answers.tolist()) == set(places)
     with pytest.raises(ValueError, match=r"4 of 4 classes of dtd are none of imagenet \(first: banded, "):
         imagenet.label_map(source, catalogue.load("dtd", written["dtd"]))
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
+
 from xmodal_lib.sources import lists, split_json, visual
 from xmodal_lib.sources.image_sets import ImageSet
 from xmodal_lib.sources.source import Source
 from xmodal_lib.sources.split_json import Lists
+from xmodal_lib.tables import Table, Tables
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -58,6 +61,17 @@ def label_map(source: Source, shift: Source) -> list[int]:
         raise ValueError(f"{len(unknown)} of {len(shift.tables.classes)} classes of {shift.name} are none of "
                          f"{source.name} ({split_json.some(unknown)}); use one classnames.txt for both")  # fmt: skip
     return [place[name] for name in shift.tables.classes]
+
+
+def query(source: Source, shift: Source, tables: Tables | None = None) -> Tables:
+    """The pictures of a shift, labelled by the source's classes, as query of an episode of the source.
+
+    `tables` are features of the shift's rows; by default its row numbers. Items have ids that the source has not.
+    """
+    table = (shift.tables if tables is None else tables)["image"]
+    first = sum(len(frame) for frame in source.info.values())
+    places = torch.tensor(label_map(source, shift))
+    return Tables({"image": Table(table.x, places[table.y], table.pair + first)}, source.tables.classes)
 
 
 def _split(root: Path, known: ImageSet) -> Lists:

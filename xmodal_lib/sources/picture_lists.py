@@ -117,7 +117,7 @@ def _lines(images: Path, lists: Lists) -> tuple[pd.DataFrame, torch.Tensor]:
 def _sizes(paths: pd.Series, name: str) -> np.ndarray:
     """Bytes of each file, 0 where there is none."""
     sizes = np.zeros(len(paths), np.int64)
-    for n, path in enumerate(tqdm(paths, desc=f"looking for {name}", unit="picture", disable=len(paths) < MANY)):
+    for n, path in enumerate(tqdm(paths, desc=f"looking for {name}", unit="picture", disable=len(paths) < 100 * MANY)):
         try:
             sizes[n] = os.stat(path).st_size  # noqa: PTH116 (a million Paths are slow)
         except (OSError, ValueError):  # or a name that no file can have
