@@ -34,8 +34,9 @@ class Layouts(dict[str, Path]):
 
     def __missing__(self, key: str) -> Path:
         from tests.sources.layouts import BY_CLASS, VISUAL, WRITERS
+        from tests.sources.picture_layouts import PICTURES
 
-        (WRITERS | BY_CLASS | VISUAL)[key](self.root / key)
+        (WRITERS | BY_CLASS | VISUAL | PICTURES)[key](self.root / key)
         self[key] = self.root / key
         return self[key]
 

@@ -26,11 +26,11 @@ def run(*words: str) -> Result:
 
 @pytest.mark.parametrize("name", catalogue.LISTED)
 def test_what_is_not_here(data: Path, name: str) -> None:
-    result = run("check", name)
-    assert result.exit_code == 1 and "Traceback" not in result.output
-    assert f"{name}: there is no folder {data / name}; get " in result.output and "put it all into" in result.output
+    result, place = run("check", name), catalogue.place(name)
+    assert result.exit_code == 1 and "Traceback" not in result.output and place.parent == data
+    assert f"{name}: there is no folder {place}; get " in result.output and "put it all into" in result.output
     told = run("get", name)
-    assert told.exit_code == 0 and f"put it all into {data / name}" in told.output
+    assert told.exit_code == 0 and f"put it all into {place}" in told.output
     assert not data.exists()  # nothing is made
     assert name in run("list").output
 

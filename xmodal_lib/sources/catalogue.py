@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmodal_lib.home import home
+from xmodal_lib.sources import image_sets
 
 if TYPE_CHECKING:
     from xmodal_lib.sources.packages import Package
@@ -36,7 +37,7 @@ class Entry:
     folder: Path | None = None  # of a data set that nobody needs to have and only its user can get
 
 
-# what they are, licence, where they are from and which of it is needed; each has a module of its name
+# what they are, licence, where they are from and which of it is needed; each has a module of its name, but image sets
 LISTED = {
     "cremad": (
         "CREMA-D: 7,442 acted clips in six emotions, sound and video",
@@ -125,9 +126,25 @@ LISTED = {
         "terms of its authors, also of NYU Depth V2, Berkeley B3DO and SUN3D, which it holds",
         "SUNRGBD/ (SUNRGBD.zip) and, for the published lists, SUNRGBDtoolbox/ of rgbd.cs.princeton.edu",
     ),
+    **{s.name: (s.title, s.licence, s.needed) for s in image_sets.SETS.values()},
+    "esc50": (
+        "ESC-50: 2,000 sounds of five seconds in 50 classes and five folds",
+        "CC BY-NC 3.0",
+        "meta/ and audio/, or ESC-50-master/ with them in it, of github.com/karolpiczak/ESC-50",
+    ),
+    "imagenet_esc": (
+        "ImageNet-ESC: the 27 (or 19) classes that ImageNet shows and ESC-50 sounds of",
+        "ImageNet: on registration, for research; ESC-50: CC BY-NC 3.0",
+        "imagenet/ and esc-50/ as the entries imagenet and esc50 say (links will do; or give --root, the folder that "
+        "holds both)",
+    ),
 }
+FOLDERS = {s.name: s.folder for s in image_sets.SETS.values()} | {"esc50": "esc-50"}  # where it is not the name
 MLA = ("cremad", "kinetics_sounds", "food101", "mvsa", "iemocap")  # of which its scripts make a layout of their own
-VISUAL = ("sketchy", "tuberlin", "market_sketch", "sksf_a", "sysu_mm01", "nyud", "sunrgbd")  # a check opens every file
+OPENED = (  # of these a check opens every file, which may take minutes
+    *("sketchy", "tuberlin", "market_sketch", "sksf_a", "sysu_mm01", "nyud", "sunrgbd"),
+    *(name for name in image_sets.SETS if name != "imagenet"),
+)
 
 
 def entries() -> list[Entry]:
@@ -159,17 +176,18 @@ def entries() -> list[Entry]:
         Entry(
             "manifest",
             "your own data: give a path in place of a name. A CSV with columns image,text,audio,label,split,item (any "
-            "of the first three may be empty, paths relative to the CSV), or a folder of pictures for each class",
+            "of the first three may be empty, paths relative to the CSV), a folder of pictures for each class, or a "
+            "split file in CoOp's form (.json, beside its pictures)",
             "yours to state",
-            lambda: "nothing to fetch; `xmodal data check PATH` reads your CSV or folder and says what it found",
-            lambda: "nothing to look at; `xmodal data check PATH` reads your CSV or folder and says what it found",
+            lambda: "nothing to fetch; `xmodal data check PATH` reads your data and says what it found",
+            lambda: "nothing to look at; `xmodal data check PATH` reads your data and says what it found",
         ),
         *(_listed(name) for name in LISTED),
     ]
 
 
 def entry(name: str, root: str | Path = "") -> Entry:
-    """The entry of a name, or one made for the path of a CSV or of a folder; `root` replaces `place(name)`.
+    """The entry of a name, or one made for the path of your own data; `root` replaces `place(name)`.
 
     Raises:
         ValueError: there is neither such a name nor such a path, or the name's files have no folder to be in.
@@ -192,12 +210,15 @@ def entry(name: str, root: str | Path = "") -> Entry:
 
 
 def place(name: str) -> Path:
-    """Where the files of such a data set are looked for: in $XMODAL_DATA/NAME, or below the cache folder."""
-    return Path(os.environ.get("XMODAL_DATA") or home() / "datasets") / name
+    """Where the files of such a data set are looked for: in $XMODAL_DATA/NAME, or below the cache folder.
+
+    Image sets have the folders of their release there: caltech101 is in $XMODAL_DATA/caltech-101.
+    """
+    return Path(os.environ.get("XMODAL_DATA") or home() / "datasets") / FOLDERS.get(name, name)
 
 
 def load(name: str, root: str | Path = "", **options: Any) -> Source:
-    """The source of a name, or of the path of a CSV or of a folder with a folder of pictures for each class.
+    """The source of a name, or of a path: a CSV, a folder with a folder of pictures for each class, or a split file.
 
     `root` is the folder of one of `LISTED`, `place(name)` if it is empty, and `options` are those of its module's
     `load`, such as split="published".
@@ -210,6 +231,10 @@ def load(name: str, root: str | Path = "", **options: Any) -> Source:
         folder = Path(root or place(name))
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}; {_how(name, folder)}")
+        if name in image_sets.SETS:
+            from xmodal_lib.sources import picture_lists
+
+            return picture_lists.load(folder, name, **options)
         return importlib.import_module(f"xmodal_lib.sources.{name}").load(folder, **options)
     if root or options:
         raise ValueError(f"{name} takes no {', '.join(['root'] * bool(root) + [*options])}; {', '.join(LISTED)} do")
@@ -242,7 +267,7 @@ def _check_listed(name: str, folder: Path) -> str:
     """What is here, if nothing is missing or broken."""
     source = load(name, folder)
     report = source.report
-    if name in VISUAL:
+    if name in OPENED:
         from xmodal_lib.sources import visual
 
         report = "\n".join([report, *visual.unreadable(source)])
@@ -256,13 +281,20 @@ def _own(path: Path) -> Source:
 
     if path.name == "manifest" and not path.exists():
         raise ValueError("manifest stands for your own data: give the path of a CSV or of a folder instead")
+    if path.suffix == ".json":
+        from xmodal_lib.sources import picture_lists
+
+        return picture_lists.from_split(path)
     return manifest.folders(path) if path.is_dir() else manifest.read(path)
 
 
 def _found(path: Path) -> str:
     from xmodal_lib.sources import manifest
 
-    return manifest.found(_own(path))
+    source = _own(path)
+    if "\n" in source.report:
+        raise FileNotFoundError(source.report.replace("\n", "\n  "))
+    return source.report or manifest.found(source)
 
 
 def _digits() -> Source:

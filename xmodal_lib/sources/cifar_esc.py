@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xmodal_lib.sources import class_split, listing, lists
+from xmodal_lib.sources import class_split, esc50, listing, lists
 from xmodal_lib.sources.listing import Item, Media
 from xmodal_lib.sources.source import Source
 
@@ -51,7 +51,7 @@ def load(root: str | Path, split: str = "class", layout: str = "", seed: int = 0
     esc = next((root / name for name in ESC if (root / name).is_dir()), root / ESC[0])
     items = [*_cifar(root / TEN, "batches.meta.txt", BATCHES, 1, pictures, each),
              *_cifar(root / HUNDRED, "fine_label_names.txt", ("train", "test"), 2, pictures, each),
-             *_esc(esc, sounds)]  # fmt: skip
+             *esc50.clips(esc, sounds)]  # fmt: skip
     items = class_split.by_class(items, (5, 5), seed)
     # an item has one modality, and that is no fault
     return _without_lines(listing.build("cifar_esc", "rows", items, sorted(concepts), ("image", "audio"), LICENCE, {}))
@@ -99,21 +99,6 @@ def _cifar(folder: Path, names: str, files: tuple[str, ...], labels: int, wanted
                 media = Media(partial(record, path, start), (path,), detail=str(start))
                 items.append(Item(f"{folder.name[:8].rstrip('-')}-{name}-{n:05d}", wanted[own], {"image": media},
                                   more={"member": own}))  # fmt: skip
-    return items
-
-
-def _esc(folder: Path, wanted: dict[str, str]) -> list[Item]:
-    path = folder / "meta" / "esc50.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; get ESC-50")
-    items = []
-    for number, row in enumerate(csv.DictReader(io.StringIO(lists.text_of(path))), 2):
-        name, label = row.get("filename") or "", row.get("category") or ""
-        if not name.endswith(".wav") or "/" in name or "\\" in name or not label:
-            raise ValueError(f"{path.name}, line {number}: needed are filename, NAME.wav, and category")
-        if label in wanted:
-            media = {"audio": listing.sound(folder / "audio" / name)}
-            items.append(Item(name[:-4], wanted[label], media, more={"member": label}))
     return items
 
 

@@ -102,8 +102,8 @@ def unreadable(source: Source) -> list[str]:
     """Open every row, which may take minutes: a line a modality that counts what cannot be read, and names some."""
     lines = []
     for modality, door in source.open.items():
-        rows, broken = len(source.info[modality]), []
-        for i in tqdm(range(rows), desc=f"opening {modality}", unit="row", disable=rows < MANY):
+        rows, broken = len(source.tables[modality]), []
+        for i in tqdm(source.tables[modality].x.tolist(), desc=f"opening {modality}", unit="row", disable=rows < MANY):
             try:
                 door(i)
             except ValueError as error:
