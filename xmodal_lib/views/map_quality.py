@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from scipy.spatial import procrustes
 from sklearn.metrics import pairwise_distances, silhouette_score
 from torch import Tensor
 
+from xmodal_lib.evaluate import modality_gap
+
 Array = np.ndarray | Tensor
 CHUNK = 256  # rows whose distances to all others are held at once
+READABLE, GROUPED = 0.6, 0.3  # shares of kept neighbours, from which on neighbours, or groups, may be read off a map
 
 
 def quality(
@@ -68,13 +72,20 @@ def trust(measured: Mapping[str, float]) -> str:
         f"{overlap:.0%} of the {k} nearest neighbours in the space are among the {k} nearest on this map "
         f"(trustworthiness {measured['trustworthiness']:.2f} of 1): "
     )
-    if overlap >= 0.6:
+    if overlap >= READABLE:
         words += "neighbours may be read off it."
-    elif overlap >= 0.3:
+    elif overlap >= GROUPED:
         words += "read groups off it, and look single neighbours up in the space."
     else:
         words += "it shows the coarse arrangement only; do not read neighbours off it."
     return words + " Distances between groups and their sizes mean little."
+
+
+def brief(measured: Mapping[str, float]) -> str:
+    """The same in one line, for a map among several."""
+    overlap = measured["overlap"]
+    words = "read neighbours" if overlap >= READABLE else "read groups only" if overlap >= GROUPED else "coarse only"
+    return f"{overlap:.0%} of neighbours kept, trust {measured['trustworthiness']:.2f}: {words}"
 
 
 def kept_neighbours(before: Array, after: Array, *, k: int = 10, metric: str = "cosine") -> np.ndarray:
@@ -95,16 +106,50 @@ def disparity(a: Array, b: Array) -> float:
     return float(procrustes(*_same(a, b))[2])
 
 
-def alike(x: Array, labels: Sequence | Array, *, k: int = 10, metric: str = "cosine") -> tuple[float, float]:
-    """The share of a row's k nearest neighbours that have its label, mean over rows; and what chance would give."""
-    rows = finite_rows(x)
+def alike(
+    x: Array, labels: Sequence | Array, *, k: int = 10, metric: str = "cosine", across: Sequence | Array | None = None
+) -> tuple[float, float]:
+    """The share of a row's k nearest neighbours that have its label, mean over rows; and what chance would give.
+
+    With `across`, neighbours are sought among the rows of another value of it only: of the other modalities, say.
+
+    Raises:
+        ValueError: a row has fewer than k rows to be compared with.
+    """
+    rows, same, chance = finite_rows(x), [], []
     groups = np.unique(np.asarray(labels), return_inverse=True)[1]
-    k, same = _fitting(k, len(rows) - 1), []
+    sides = np.asarray(across)
     for part in _chunks(len(rows)):
-        near = _distances(rows[part], rows, metric, own=part).argsort(1, kind="stable")[:, :k]
-        same.append((groups[near] == groups[part, None]).mean(1))
-    count, n = np.bincount(groups), len(rows)
-    return float(np.concatenate(same).mean()), float((count * (count - 1)).sum() / (n * (n - 1)))
+        d = _distances(rows[part], rows, metric, own=part)
+        if across is not None:
+            d[sides[part, None] == sides] = np.inf
+        candidates = np.isfinite(d)
+        if candidates.sum(1).min() < k:
+            raise ValueError(f"{k} neighbours are asked for; a row has {candidates.sum(1).min()} to choose from")
+        hit = groups[part, None] == groups
+        near = d.argsort(1, kind="stable")[:, :k]
+        same.append(np.take_along_axis(hit, near, 1).mean(1))
+        chance.append((hit & candidates).sum(1) / candidates.sum(1))
+    return float(np.concatenate(same).mean()), float(np.concatenate(chance).mean())
+
+
+def measured(x: Array, labels: Sequence, modality: Sequence, *, k: int = 1, metric: str = "cosine") -> dict[str, float]:
+    """What is true of a space, whatever a map of it shows: {name: number}, of rows (n, d) of several modalities.
+
+    "gap": distance of the modalities' centres on the unit sphere (the mean over pairs), "spread" of a row around its
+    own centre; "same class" and "same modality": shares of the k nearest rows; "class across": of the k nearest rows of
+    *another* modality. Each share is followed by what chance gives. With one modality, NaN where a second is needed.
+    """
+    rows, names = finite_rows(x), np.asarray(modality)
+    gaps = modality_gap({m: torch.from_numpy(rows[names == m]) for m in dict.fromkeys(modality)})
+    found = {"gap": float(gaps["gap"].mean()), "spread": float(gaps["spread"].mean())}
+    asked: list[tuple[str, Sequence, Sequence | None]] = [
+        ("same class", labels, None), ("class across", labels, modality), ("same modality", modality, None)
+    ]  # fmt: skip
+    for name, values, across in asked:
+        share = (np.nan, np.nan) if across and not len(gaps) else alike(rows, values, k=k, metric=metric, across=across)
+        found |= dict(zip((name, f"{name}, chance"), share, strict=True))
+    return found
 
 
 def finite_rows(x: Array) -> np.ndarray:

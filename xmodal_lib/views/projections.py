@@ -26,17 +26,19 @@ from xmodal_lib.home import home, replacing
 from xmodal_lib.views.map_quality import (
     Array,
     alike,
+    brief,
     disparity,
     finite_rows,
     kept_neighbours,
+    measured,
     placed_quality,
     quality,
     trust,
 )
 
 __all__ = [
-    "DEFAULTS", "METRICS", "alike", "along_gap", "disparity", "kept_neighbours", "place", "placed_quality", "project",
-    "project_together", "quality", "trust", "turned",
+    "DEFAULTS", "METRICS", "alike", "along_gap", "brief", "disparity", "kept_neighbours", "measured", "place",
+    "placed_quality", "project", "project_together", "quality", "trust", "turned",
 ]  # fmt: skip
 
 DEFAULTS: Mapping[str, dict[str, Any]] = {
@@ -204,11 +206,11 @@ def _placed(
         threads = torch.get_num_threads()
         near = PerplexityBasedNN(rows, perplexity=settings["perplexity"], n_jobs=threads, random_state=seed)
         how = "bh" if len(x) < 10_000 else "fft"  # as its `fit` chooses
-        drawn = TSNEEmbedding(xy.astype(np.float64), near, negative_gradient_method=how, random_state=seed,
+        middle = (xy.max(0) + xy.min(0)) / 2.0  # `transform` would move the whole map there, and its answer with it
+        drawn = TSNEEmbedding((xy - middle).astype(np.float64), near, negative_gradient_method=how, random_state=seed,
                               n_jobs=threads)  # fmt: skip
         few = min(25, len(x))
-        points = np.asarray(drawn.transform(asked, perplexity=min(5, few / 3), k=few))
-        return points - (np.asarray(drawn) - xy).mean(0)  # `transform` moves the whole map to the middle
+        return np.asarray(drawn.transform(asked, perplexity=min(5, few / 3), k=few)) + middle
     graph = _umap(seed, settings, init=xy, n_epochs=0).fit(rows)  # neighbours alone: nothing is moved
     graph.embedding_, graph.n_epochs = xy, None
     return graph.transform(asked)
