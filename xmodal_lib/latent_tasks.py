@@ -63,6 +63,18 @@ class Latents:
         sizes = [len(t) for t in self.rows.rows.values()]
         return dict(zip(self.rows.modalities, self.spaces[space].split(sizes), strict=True))
 
+    def examples(self, modality: str, n: int = 3) -> dict[str, Any]:
+        """{number and class: what is opened} of n rows of a modality, evenly spaced: pictures, waveforms or strings."""
+        table = self.rows[modality]
+        places = torch.linspace(0, len(table) - 1, n).long()
+        things = self.source.opened(modality, table.pair[places].tolist(), self._numbered())
+        names = (emoji.readable(self.rows.classes[y]) for y in table.y[places].tolist())
+        return {f"{k}. {name}": x for k, (name, x) in enumerate(zip(names, things, strict=True), 1)}
+
+    def _numbered(self) -> Tables | None:
+        """The rows, where they are row numbers; None where the source knows their pair ids."""
+        return None if next(iter(self.rows.rows.values())).x.is_floating_point() else self.rows
+
     def correct(self) -> dict[str, list[str]]:
         """For each method with answers, whether each row is answered rightly: "right" or "wrong"."""
         y = torch.cat([t.y for t in self.rows.rows.values()])

@@ -44,14 +44,15 @@ def latent_panels(
     grid = figure.subplots(lines, columns, squeeze=False)
     size = float(np.clip(2500 / len(rows), 3, 16))
     front = np.argsort([c != GREY for c in paint], kind="stable")  # grey lies below
-    for axes, (name, xy) in zip(grid.flat, maps.items(), strict=False):
+    for axes, (name, given) in zip(grid.flat, maps.items(), strict=False):
+        xy = np.asarray(given, float)
         for i, (kind, marker) in enumerate(looks.items()):
             own = front[(kinds.to_numpy()[front] == kind) & np.isfinite(xy).all(1)[front]]
             edge = {"edgecolors": "black", "lw": 0.25} if i else {"lw": 0}
             axes.scatter(*xy[own].T, c=paint[own], marker=marker, s=size * (1 + 0.6 * i), alpha=0.8, rasterized=True,
                          **edge)  # fmt: skip
         axes.set(xticks=[], yticks=[], title=_wrapped(name, 38))
-        axes.set_xlabel(_wrapped((notes or {}).get(name, ""), 40), size=6, color="#444444")
+        axes.set_xlabel(_wrapped((notes or {}).get(name, ""), 38), size=6, color="#444444")
         axes.spines[:].set(visible=True, color="#DDDDDD")
         axes.set_aspect("equal", "datalim")
     for axes in grid.flat[len(maps) :]:
@@ -65,8 +66,10 @@ def latent_panels(
         marker = looks[value] if shape == colour else "o"
         handles.append(Line2D([], [], ls="", marker=marker, color=COLOURS[i], label=_wrapped(value, 24)))
     if others := values.nunique() - len(shown):
-        handles.append(Line2D([], [], ls="", marker="o", color=GREY, label=f"{others} other values"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
+        handles.append(Line2D([], [], ls="", marker="o", color=GREY, label=f"{others} more"))
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=min(len(handles), 2 * columns - 1 if columns > 1 else 3)
+    )
     return figure
 
 
@@ -74,7 +77,7 @@ def latent_panels(
 def gap_panels(frames: Mapping[str, pd.DataFrame]) -> Picture:
     """`plots.gap` of several spaces {name: frame of `projections.along_gap`}, on one scale: gaps can be compared."""
     figure = Picture(figsize=(WIDE * max(len(frames), 2) / COLUMNS, 2.6), layout="constrained")
-    grid = figure.subplots(2, len(frames), sharex=True, height_ratios=(1, 2.6), squeeze=False)
+    grid = figure.subplots(2, len(frames), sharex=True, sharey="row", height_ratios=(1, 2.6), squeeze=False)
     for (top, axes), (name, frame) in zip(grid.T, frames.items(), strict=True):
         gap_panel(top, axes, frame)
         axes.set_xlabel("")
