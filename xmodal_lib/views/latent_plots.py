@@ -40,7 +40,8 @@ def latent_panels(
     looks = dict(zip(dict.fromkeys(kinds), MARKERS, strict=False))
     columns = min(COLUMNS, len(maps))
     lines = math.ceil(len(maps) / columns)
-    figure = Picture(figsize=(WIDE * max(columns, 2) / COLUMNS, 0.5 + 2.45 * lines), layout="constrained")
+    tall, long = (2.45, 38) if columns > 1 else (3.2, 76)
+    figure = Picture(figsize=(WIDE * max(columns, 2) / COLUMNS, 0.5 + tall * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False)
     size = float(np.clip(2500 / len(rows), 3, 16))
     front = np.argsort([c != GREY for c in paint], kind="stable")  # grey lies below
@@ -51,8 +52,8 @@ def latent_panels(
             edge = {"edgecolors": "black", "lw": 0.25} if i else {"lw": 0}
             axes.scatter(*xy[own].T, c=paint[own], marker=marker, s=size * (1 + 0.6 * i), alpha=0.8, rasterized=True,
                          **edge)  # fmt: skip
-        axes.set(xticks=[], yticks=[], title=_wrapped(name, 38))
-        axes.set_xlabel(_wrapped((notes or {}).get(name, ""), 38), size=6, color="#444444")
+        axes.set(xticks=[], yticks=[], title=_wrapped(name, long))
+        axes.set_xlabel(_wrapped((notes or {}).get(name, ""), long), size=6, color="#444444")
         axes.spines[:].set(visible=True, color="#DDDDDD")
         axes.set_aspect("equal", "datalim")
     for axes in grid.flat[len(maps) :]:
