@@ -7,8 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.manifold import trustworthiness
 
+from xmodal_lib.evaluate import modality_gap
 from xmodal_lib.sources import digits
-from xmodal_lib.views.map_quality import alike, disparity, kept_neighbours, placed_quality, quality, trust
+from xmodal_lib.views.map_quality import (
+    alike,
+    brief,
+    disparity,
+    kept_neighbours,
+    measured,
+    placed_quality,
+    quality,
+    trust,
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +119,37 @@ def test_alike_is_the_slow_loop_and_chance_is_chance(rows):
     assert share == pytest.approx(np.mean(slow))
     assert chance == pytest.approx(np.mean([y[i] == y[j] for i in everyone for j in everyone if i != j]))
     assert alike(x, ["one"] * 60) == (1, 1)
+
+
+def test_alike_across_looks_at_the_others_alone(rows):
+    x, y = rows[0][:60].numpy(), rows[1][:60].numpy()
+    side = np.arange(60) % 3
+    share, chance = alike(x, y, k=4, metric="euclidean", across=side)
+    others = [[j for j in range(60) if side[j] != side[i]] for i in range(60)]
+    assert share == pytest.approx(np.mean([np.mean([y[j] == y[i] for j in nearest(x, i, 4, others[i])])
+                                           for i in range(60)]))  # fmt: skip
+    assert chance == pytest.approx(np.mean([np.mean([y[j] == y[i] for j in others[i]]) for i in range(60)]))
+    with pytest.raises(ValueError, match="10 neighbours are asked for; a row has 0 to choose from"):
+        alike(x, y, across=["one"] * 60)
+
+
+def test_what_is_measured_of_a_space(rows):
+    """The second modality is the first one moved along a direction of its own: classes agree, modalities are apart."""
+    z = torch.nn.functional.normalize(rows[0][:100], dim=1)
+    labels = rows[1][:100].tolist()
+    flat = torch.zeros(100, 1)
+    pair = {"a": torch.cat([z, flat + 1], 1), "b": torch.cat([z, flat - 1], 1)}
+    found = measured(torch.cat(list(pair.values())), labels * 2, ["a"] * 100 + ["b"] * 100)
+    assert found["gap"] == pytest.approx(modality_gap(pair)["gap"][0], abs=1e-5)
+    assert found["same modality"] == 1 and found["class across"] == 1  # the nearest of the other is the row itself
+    assert found["same class"] == pytest.approx(alike(z, labels, k=1)[0])
+    assert found["same modality, chance"] == pytest.approx(99 / 199)
+    alone = measured(z, labels, ["a"] * 100)
+    assert np.isnan(alone["gap"]) and np.isnan(alone["class across"]) and alone["same modality"] == 1
+
+
+@pytest.mark.parametrize(("overlap", "words"), [(0.7, "read neighbours"), (0.4, "read groups"), (0.1, "coarse")])
+def test_long_and_brief_words_agree(overlap, words):
+    found = {"overlap": overlap, "trustworthiness": 0.9, "k": 10.0}
+    assert words in brief(found) and f"{overlap:.0%} of" in brief(found) and f"{overlap:.0%} of" in trust(found)
+    assert {0.7: "may be read off", 0.4: "read groups off it", 0.1: "coarse"}[overlap] in trust(found)
