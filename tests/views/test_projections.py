@@ -4,7 +4,8 @@ import torch
 
 from xmodal_lib.sources import digits
 from xmodal_lib.views import projections
-from xmodal_lib.views.projections import along_gap, project, quality, trust
+from xmodal_lib.views.map_quality import disparity, placed_quality, quality
+from xmodal_lib.views.projections import along_gap, place, project, project_together, turned
 
 
 @pytest.fixture(autouse=True)
@@ -69,26 +70,52 @@ def test_rows_that_cannot_be_projected():
         project(torch.ones(5, 5), "pca")
 
 
-def test_quality_of_a_faithful_map_and_of_noise(rows):
-    x, y = rows
-    flat = x[:, :2] + torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
-    true = quality(flat, flat * 3 + 1, metric="euclidean", labels=y)
-    assert true["trustworthiness"] == 1 and true["overlap"] == 1
-    assert true["class silhouette"] == pytest.approx(true["class silhouette in space"], abs=1e-5)
-    assert "neighbours may be read off it" in trust(true)
-    noise = quality(x, np.random.default_rng(0).normal(size=(300, 2)), k=10)
-    assert noise["overlap"] < 0.1 and noise["trustworthiness"] == pytest.approx(0.5, abs=0.1)
-    assert "do not read neighbours off it" in trust(noise)
-    assert "class silhouette" not in noise
+def test_maps_of_one_start_can_be_compared(rows):
+    x = rows[0].numpy()
+    turned_x = x @ np.linalg.qr(np.random.default_rng(0).normal(size=(x.shape[1],) * 2))[0]
+    noise = np.random.default_rng(1).normal(size=(300, 7))
+    maps = project_together({"x": x, "turned": turned_x, "noise": noise}, "pca", metric="euclidean")
+    assert np.abs(maps["x"] - maps["turned"]).max() < 1e-3  # the same space, so the same map, point by point
+    assert disparity(maps["x"], project(x, "pca", metric="euclidean")) < 1e-8  # turned, not bent
+    assert np.allclose(maps["x"].std(0).prod(), project(x, "pca", metric="euclidean").std(0).prod(), rtol=0.5)
+    assert disparity(maps["x"], maps["noise"]) > 0.9
+    with pytest.raises(ValueError, match="there are a 300, b 299"):
+        project_together({"a": x, "b": x[1:]}, "pca")
+    with pytest.raises(ValueError, match="at least one; there are none"):
+        project_together({})
 
 
-def test_overlap_is_the_slow_loop(rows):
-    x, xy = rows[0][:60].numpy(), np.random.default_rng(0).normal(size=(60, 2))
-    shares = []
-    for i in range(60):
-        near = [np.argsort([np.sum((r[i] - r[j]) ** 2) if j != i else np.inf for j in range(60)])[:5] for r in (x, xy)]
-        shares.append(len(set(near[0]) & set(near[1])) / 5)
-    assert quality(x, xy, k=5, metric="euclidean")["overlap"] == pytest.approx(np.mean(shares))
+def test_a_start_is_of_the_same_rows_and_part_of_what_is_kept(rows, cache):
+    x = rows[0]
+    plain = project(x, "pca")
+    mirrored = project(x, "pca", start=plain * [-1, 1])
+    assert np.abs(mirrored - plain * [-1, 1]).max() < 1e-3 and len(list(cache.glob("*.npy"))) == 2
+    with pytest.raises(ValueError, match=r"a start of shape \(299, 2\) for 300 rows"):
+        project(x, "pca", start=plain[1:])
+
+
+def test_turned_is_a_rigid_motion(rows):
+    xy = project(rows[0], "pca")
+    angle = 1.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    assert np.abs(turned(5 + (xy * [1, -1]) @ turn, xy) - xy).max() < 1e-4
+    assert np.abs(turned(3 * xy, xy) - 3 * xy).max() < 1e-3 + 3 * np.abs(xy.mean(0)).max()  # nothing is scaled
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_rows_of_a_pca_map_are_placed_where_they_are(rows, metric):
+    x = rows[0].numpy()
+    xy = turned(project(x, "pca", metric=metric), np.random.default_rng(0).normal(size=(300, 2)))
+    assert np.abs(place(x[7:9], x, xy, "pca", metric=metric) - xy[7:9]).max() < 1e-3
+    assert place(x[7], x, xy, "pca", metric=metric).shape == (1, 2)
+
+
+def test_what_cannot_be_placed(rows):
+    x = rows[0].numpy()
+    xy = project(x, "pca")
+    for new, map_of in ((x[:3, :5], xy), (x[:3] * np.nan, xy), (x[:3], xy[1:])):
+        with pytest.raises(ValueError, match="do not fit, or are not finite"):
+            place(new, x, map_of, "pca")
 
 
 def test_along_gap_keeps_the_gap():
@@ -116,3 +143,19 @@ def test_neighbours_survive_and_a_seed_repeats(rows, method, cache):
         file.unlink()
     assert np.array_equal(project(x, method), xy)
     assert project(x[:6], method).shape == (6, 2)  # fewer rows than neighbours asked for
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_new_rows_land_among_their_neighbours_and_maps_start_alike(rows, method):
+    x = rows[0].numpy()
+    old, new = x[:250], x[250:]
+    maps = project_together({"a": old, "again": old}, method)
+    assert np.array_equal(maps["a"], maps["again"])
+    placed = place(new, old, maps["a"], method)
+    assert np.array_equal(placed, place(new, old, maps["a"], method))
+    measured = placed_quality(new, placed, old, maps["a"])
+    by_chance = placed_quality(new, placed[::-1], old, maps["a"])
+    assert measured["trustworthiness"] > 0.9 > by_chance["trustworthiness"] + 0.2
+    moved = place(new, old, maps["a"] + 100, method)  # wherever the map lies
+    assert placed_quality(new, moved, old, maps["a"] + 100)["trustworthiness"] > 0.9

@@ -272,9 +272,18 @@ def gap(frame: pd.DataFrame, *, title: str = "") -> Picture:
     """
     figure = Picture(figsize=(NARROW, 2.9), layout="constrained")
     top, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.6))
-    centres, bins = {}, np.linspace(frame["along"].min(), frame["along"].max() + 1e-9, 41)
+    gap_panel(top, axes, frame)
+    axes.set(ylabel="across (first component)")
+    top.set(ylabel="rows", title=title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
+    return figure
+
+
+def gap_panel(top: Axes, axes: Axes, frame: pd.DataFrame) -> None:
+    """The rows along the line between the centroids (`axes`), and above how many there are where (`top`)."""
+    centres, bins = {}, np.linspace(frame["along"].min(), frame["along"].max() + 1e-9, 41).tolist()
     for i, (name, part) in enumerate(frame.groupby("modality", sort=False)):
-        style = {"color": COLOURS[i], "label": name}
+        style: Any = {"color": COLOURS[i], "label": name}
         axes.scatter(part["along"], part["across"], s=5, alpha=0.5, lw=0, marker=MARKERS[i], rasterized=True, **style)
         top.hist(part["along"], bins, weights=np.full(len(part), 1 / len(part)), alpha=0.6, color=COLOURS[i])
         centres[name] = part["along"].mean()
@@ -284,11 +293,9 @@ def gap(frame: pd.DataFrame, *, title: str = "") -> Picture:
     axes.annotate("", (at, height), (bt, height), arrowprops=arrow)
     note = f"gap {abs(at - bt):.2f}"
     axes.annotate(note, ((at + bt) / 2, height), (0, 4), textcoords="offset points", ha="center", path_effects=_halo())
-    axes.set(xlabel=f"along the gap, from {b} to {a}", ylabel="across (first component)")
-    top.set(yticks=[], ylabel="rows", title=title)
+    axes.set(xlabel=f"along the gap, from {b} to {a}")
+    top.set(yticks=[])
     top.spines["left"].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, markerscale=2)
-    return figure
 
 
 @styled
