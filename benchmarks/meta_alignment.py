@@ -206,9 +206,9 @@ def main() -> None:
              f"{given.iterations} meta-iterations, the least of {given.repeats}; peak memory of the process "
              f"{peak:.0f} MB.")  # fmt: skip
     notes = (f"In float64 the weights moved by up to {moved:.1e}, and those of the two differ by {off:.1e} at most. A "
-             "ratio below 1 means that CroMA is the quicker one: it copies no nets and steps Adam in one kernel; "
-             "TokenLSTM makes one product of all steps for each weight's gradient, and none for the texts themselves, "
-             "which do not learn.")  # fmt: skip
+             "ratio below 1 means that CroMA is the quicker one: it copies no nets and steps Adam in one kernel, "
+             "which at beta 0 has no mean of gradients to read; TokenLSTM makes one product of all steps for each "
+             "weight's gradient, and none for the texts themselves, which do not learn.")  # fmt: skip
     if given.out:
         Path(given.out).write_text("\n".join([TITLE, "", about, "", *lines, "", notes, ""]), encoding="utf-8")
 
