@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from xmodal_lib.encoders.recurrent import TokenLSTM
 from xmodal_lib.methods.croma import README_RUN, CroMA
 from xmodal_lib.methods.meta_tasks import Nets
+from xmodal_lib.methods.reptile import Adam
 from xmodal_lib.tables import Table, Tables
 from xmodal_lib.training import generator
 
@@ -176,6 +177,24 @@ def checked(iterations: int) -> tuple[float, float]:
     if not off < NEAR < moved:
         raise AssertionError(f"the final weights differ by {off:.1e}; they had moved by {moved:.1e}")
     return moved, off
+
+
+def bound(repeats: int) -> float:
+    """CPU seconds of the LSTM's matrix products and Adam's steps in a meta-iteration, the least of several."""
+    net = TokenLSTM(WIDTH, SPACE)
+    w_x, w_h = net.lstm.weight_ih_l0.detach(), net.lstm.weight_hh_l0.detach()
+    adam, grads = Adam([net], 1e-9, (0.0, 0.999)), [torch.randn_like(p) for p in net.parameters()]
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.process_time()
+        for b in (SETTING["batch"], SETTING["align_batch"]) * SETTING["inner"]:
+            x, h, gates = (torch.ones(TOKENS * b, width) for width in (WIDTH, w_h.shape[1], len(w_h)))
+            _ = x @ w_x.T, gates.T @ x, gates.T @ h
+            for _ in range(TOKENS - 1):
+                _ = h[:b] @ w_h.T, gates[:b] @ w_h
+            adam.step(grads)
+        best = min(best, time.process_time() - start)
+    return best
 
 
 def main() -> None:
