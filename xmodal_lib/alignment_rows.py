@@ -8,7 +8,7 @@ frame = score(trained.methods, task.episodes, seed=1)            # of `evaluate`
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ RECIPES: dict[str, Fields] = {
                             "lr_align": 1e-4, "lr_classify": 1e-4, "lr": 1e-4},
     "readme": README_RUN | {"iterations": 800},
 }  # fmt: skip
-LONGER = {"words": 160}  # iterations of "ours" where val of draw 0 still rises at 80: as many as there is time for
+ITERATIONS = {"words": 108, "pixels": 54, "languages": 36}  # of "ours": what fits 15 minutes for five draws of all
 FEW: tuple[Fields, ...] = ({"adapt": "head", "lr": 1e-2}, {"adapt": "all", "lr": 3e-3})  # ways to learn a test task
 MOST = {"pixels": 5}  # rows of a new class that there are to learn from
 MAIN = ("from scratch", "source only", "align + classify", "CroMA", "oracle")
@@ -101,14 +101,14 @@ def task_of(source: str, root: str, seed: int, pairs: str, *, shots: Sequence[in
 
 
 def fields(recipe: str, iterations: int = 0, way: int = 0, source: str = "") -> Fields:
-    """The fields that a recipe gives to every row; 0 is what the recipe has (for this source, see LONGER).
+    """The fields that a recipe gives to every row; 0 is what the recipe has ("ours": see ITERATIONS).
 
     Raises:
         ValueError: there is no such recipe.
     """
     if recipe not in RECIPES:
         raise ValueError(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-    own = LONGER.get(source, 0) if recipe == "ours" else 0
+    own = ITERATIONS.get(source, 0) if recipe == "ours" else 0
     given = {"iterations": iterations or own, "way": way}
     return RECIPES[recipe] | {name: value for name, value in given.items() if value}
 
@@ -206,7 +206,9 @@ def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *,
             every = -(-row.method.iterations // looks)
             method, curve = best_iteration(quick, row.base, episodes, every)
         trained = time.process_time()
-        tried = [tuned(method, {key: [value] for key, value in cell.items()}, episodes) for cell in few]
+        tried = [(method, curve)] if len(curve) else []  # with the first of `few` it was asked on the way
+        for cell in few[len(tried) :]:
+            tried.append(tuned(method, {key: [value] for key, value in cell.items()}, episodes))
         methods[name], _ = max(tried, key=lambda cell: cell[1]["accuracy"].max())  # the first one wins ties
         best = int(curve["iteration"].iloc[curve["accuracy"].argmax()]) if len(curve) else 0
         lines.append({"method": name, "reads": row.reads, "iteration": best}
@@ -217,15 +219,25 @@ def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *,
 
 
 def score(methods: Mapping[str, Any], episodes: Mapping[int, Sequence[Episode]], seed: int) -> pd.DataFrame:
-    """Accuracy of each row, and of its encoder read in two more ways ("CroMA | nearest mean"), on every task.
+    """Accuracy of each row on every task; at the middle number of shots, of its encoder read in two more ways too.
 
-    Columns of `evaluate`, shot, task; `seed` is the draw's, so that its tasks are no draws of their own.
+    The readings' names are those of the rows and "| nearest mean" or "| fresh head". Columns of `evaluate`, shot, task;
+    `seed` is the draw's, so that its tasks are no draws of their own.
     """
     read = {f"{name} | {label}": replace(reading, method=method) for name, method in methods.items()
             for label, reading in READINGS.items()}  # fmt: skip
     described = [({"shot": shot, "task": i}, e) for shot, own in episodes.items() for i, e in enumerate(own)]
-    frame = evaluate({**methods, **read}, described, progress=False)
+    middle = middle_of(episodes)
+    frames = [evaluate(methods, described, progress=False),
+              evaluate(read, [(of, e) for of, e in described if of["shot"] == middle], progress=False)]  # fmt: skip
+    frame = pd.concat(frames, ignore_index=True)
     return frame[frame["metric"].isin(["accuracy", "fit seconds"])].assign(seed=seed)
+
+
+def middle_of(shots: Iterable[int]) -> int:
+    """The middle one, in order of size, of some numbers of shots."""
+    several = sorted(set(shots))
+    return several[len(several) // 2]
 
 
 def spreads(frame: pd.DataFrame) -> pd.DataFrame:

@@ -453,6 +453,14 @@ def test_the_best_iteration_is_kept() -> None:
     assert equal(learnt(best), learnt(replace(method, iterations=int(frame.iteration[top])).pretrain(pairs_of())))
 
 
+def test_without_iterations_the_start_is_kept() -> None:
+    method, episodes = make(iterations=0), [novel(0)]
+    best, frame = best_iteration(method, pairs_of(), episodes)
+    assert frame.iteration.tolist() == [0]
+    assert frame.accuracy[0] == accuracy(best.fit(episodes[0].support), episodes[0].query)
+    assert equal(learnt(best), learnt(method.pretrain(pairs_of())))
+
+
 def test_few_shot_fields_are_tuned_on_meta_validation() -> None:
     method, episodes = make().pretrain(pairs_of()), [novel(seed) for seed in range(3)]
     before = dict(vars(method))

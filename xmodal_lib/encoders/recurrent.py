@@ -45,15 +45,17 @@ class _LSTM(torch.autograd.Function):
         gates = torch.addmm(bias, rows, w_x.T).view(steps, b, 4 * width)  # input, forget, cell, output
         h, c = (x.new_zeros(steps + 1, b, width) for _ in range(2))  # [t] is the state before step t
         squashed = x.new_empty(steps, b, width)  # tanh c
-        hs, cs = h.unbind(), c.unbind()
+        i, f, g, o = (gate.unbind() for gate in gates.split(width, 2))
+        both = gates[:, :, : 2 * width].unbind()  # i and f
+        hs, cs, w = h.unbind(), c.unbind(), w_h.T
         for t, (here, tanh_c) in enumerate(zip(gates.unbind(), squashed.unbind(), strict=True)):
-            here.addmm_(hs[t], w_h.T)
-            here[:, : 2 * width].sigmoid_()
-            here[:, 2 * width : 3 * width].tanh_()
-            here[:, 3 * width :].sigmoid_()
-            i, f, g, o = here.split(width, 1)
-            torch.mul(i, g, out=cs[t + 1]).addcmul_(f, cs[t])
-            torch.mul(o, torch.tanh(cs[t + 1], out=tanh_c), out=hs[t + 1])
+            if t:  # before the first step h is 0
+                here.addmm_(hs[t], w)
+            both[t].sigmoid_()
+            g[t].tanh_()
+            o[t].sigmoid_()
+            torch.mul(i[t], g[t], out=cs[t + 1]).addcmul_(f[t], cs[t])
+            torch.mul(o[t], torch.tanh(cs[t + 1], out=tanh_c), out=hs[t + 1])
         ctx.save_for_backward(rows, w_x, w_h, gates, h, c, squashed)
         return h[1:]
 
@@ -63,20 +65,23 @@ class _LSTM(torch.autograd.Function):
         rows, w_x, w_h, gates, h, c, squashed = ctx.saved_tensors
         steps, b, width = squashed.shape
         i, f, g, o = gates.split(width, 2)
-        by_h = o * (1 - squashed * squashed)  # dc / dh of one step
-        by_c = torch.stack([g * i * (1 - i), c[:-1] * f * (1 - f), i * (1 - g * g)], 2)  # (T, b, 3, H), of gates
-        by_o = squashed * o * (1 - o)
-        d_gates = torch.empty_like(gates)
+        by_h = torch.addcmul(o, h[1:], squashed, value=-1)  # dc / dh of one step: o (1 - tanh(c)^2)
+        d_gates = torch.addcmul(gates, gates, gates, value=-1)  # s (1 - s), right for all but g
+        d_i, d_f, d_g, d_o = d_gates.split(width, 2)
+        d_i.mul_(g)
+        d_f.mul_(c[:-1])
+        torch.addcmul(i, i * g, g, value=-1, out=d_g)
+        d_o.mul_(squashed)
         parts, ds, fs, dhs = d_gates.view(steps, b, 4, width), d_gates.unbind(), f.unbind(), dh.unbind()
-        into_c, into_o = parts[:, :, :3].unbind(), parts[:, :, 3].unbind()
+        of_c, of_o, of_h = parts[:, :, :3].unbind(), parts[:, :, 3].unbind(), by_h.unbind()
         d_c = torch.zeros_like(c[0])
-        for t, (of_h, of_c, of_o) in reversed(
-            [*enumerate(zip(by_h.unbind(), by_c.unbind(), by_o.unbind(), strict=True))]
-        ):
-            d_h = torch.addmm(dhs[t], ds[t + 1], w_h) if t + 1 < steps else dhs[t]
-            d_c = (d_c * fs[t + 1] if t + 1 < steps else d_c).addcmul(d_h, of_h)
-            torch.mul(d_c.unsqueeze(1), of_c, out=into_c[t])
-            torch.mul(d_h, of_o, out=into_o[t])
+        for t in reversed(range(steps)):  # what each gate does to c or h, times what these do to the loss
+            d_h = dhs[t] if t + 1 == steps else torch.addmm(dhs[t], ds[t + 1], w_h)
+            if t + 1 < steps:
+                d_c.mul_(fs[t + 1])
+            d_c.addcmul_(d_h, of_h[t])
+            of_c[t].mul_(d_c.unsqueeze(1))
+            of_o[t].mul_(d_h)
         flat = d_gates.view(steps * b, 4 * width)
         d_x = (flat @ w_x).view(steps, b, -1).transpose(0, 1) if ctx.needs_input_grad[0] else None
         return d_x, flat.T @ rows, flat.T @ h[:-1].reshape(steps * b, width), flat.sum(0)

@@ -57,8 +57,8 @@ def centroid_hinge(zs: Tensor, zt: Tensor, sets: Tensor, margin: float) -> Tenso
     normalised again, there is one direction, and the divisor is the batch.
     """
     _, group = sets.unique(return_inverse=True)
-    number = int(group.max()) + 1
-    a, b = (class_means(F.normalize(z, dim=1), group, number) for z in (zt, zs))  # (C, D)
+    both = F.normalize(torch.stack([zt, zs], 1), dim=2)  # (b, 2, D)
+    a, b = class_means(both, group, int(group.max()) + 1).unbind(1)  # (C, D)
     s = a @ b.T
     return F.relu(margin + s - s.diag()).sum() / len(zs)
 

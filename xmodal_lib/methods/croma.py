@@ -60,7 +60,8 @@ def best_iteration(
 ) -> tuple[MetaTransfer, pd.DataFrame]:
     """Meta-train, and keep the iteration that is best on tasks of meta-validation classes (the first one wins ties).
 
-    Returns the method as it was then, and columns iteration and accuracy (mean over the episodes' queries).
+    Returns the method as it was then, and columns iteration and accuracy (mean over the episodes' queries); with no
+    iterations, one line, of the method as it starts.
     """
     method = copy.deepcopy(method)
     best, lines = method, []
@@ -69,6 +70,8 @@ def best_iteration(
             lines.append({"iteration": iteration, "accuracy": _mean_accuracy(method, episodes)})
             if lines[-1]["accuracy"] > max([line["accuracy"] for line in lines[:-1]], default=-1.0):
                 best = copy.deepcopy(method)
+    if not lines:
+        lines.append({"iteration": 0, "accuracy": _mean_accuracy(method, episodes)})
     return best, pd.DataFrame(lines)
 
 

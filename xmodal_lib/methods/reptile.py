@@ -45,12 +45,14 @@ class Adam:
     def step(self, grads: Sequence[Tensor | None]) -> None:
         """A step along these gradients; a weight without one stays."""
         found = [grad.contiguous() for grad in grads if grad is not None]
-        weights, first, second, counts = self.weights, self.first, self.second, self.counts
+        weights, second, counts = self.weights, self.second, self.counts
+        first = self.first if self.betas[0] else found  # then it is the gradient, and needs no memory to be read
         if len(found) == len(grads):
             self.count += 1
         else:
             used = [k for k, grad in enumerate(grads) if grad is not None]
-            weights, first, second, counts = ([held[k] for k in used] for held in (weights, first, second, counts))
+            weights, second, counts = ([held[k] for k in used] for held in (weights, second, counts))
+            first = [first[k] for k in used] if self.betas[0] else found
             self.count[used] += 1
         torch._fused_adam_(
             weights, found, first, second, [], counts, lr=self.lr,
@@ -72,8 +74,8 @@ class Outer:
             moving = [(a, b) for a, b in zip(self.meta, work, strict=True) if a.is_floating_point()]
             torch._foreach_lerp_([a for a, _ in moving], [b for _, b in moving], self.rate)
         else:
-            learnt = (p for p in work if isinstance(p, nn.Parameter) and p.requires_grad)
-            self.adam.step([p - q for p, q in zip(self.adam.weights, learnt, strict=True)])
+            learnt = [p for p in work if isinstance(p, nn.Parameter) and p.requires_grad]
+            self.adam.step(torch._foreach_sub(self.adam.weights, learnt))
         for a, b in zip(self.meta, work, strict=True):
             statistic = not isinstance(a, nn.Parameter)
             if self.rate > 0 and statistic and (self.adam is not None or not a.is_floating_point()):

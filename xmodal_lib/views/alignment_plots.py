@@ -66,7 +66,7 @@ def shot_bars(
         axes.set_axisbelow(True)
     panels[0].set_yticks(range(len(names)), [_wrapped(name, 30) for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    label = "accuracy (%)" if chance is None else f"accuracy (%; chance {chance:.0f})"
+    label = "accuracy (%)" if chance is None else f"accuracy (%; chance {chance:.1f})"
     figure.supxlabel(f"{label}, 95 % interval over draws", size=7)
     if reads:
         there = [name for name in READS if name in kind.values()]
@@ -126,7 +126,7 @@ def share_curves(frame: pd.DataFrame, *, chance: float | None = None, title: str
         axes.set_xlabel(f"{sweep} (%)")
         axes.grid(axis="y", color="#EEEEEE", lw=0.6)
         axes.set_axisbelow(True)
-    panels[0].set_ylabel("accuracy (%)" if chance is None else f"accuracy (%; chance {chance:.0f})")
+    panels[0].set_ylabel("accuracy (%)" if chance is None else f"accuracy (%; chance {chance:.1f})")
     _legend(figure, [Line2D([], [], ms=4, label=name, **look[name]) for name in names], title)
     return figure
 
