@@ -206,7 +206,9 @@ def meta_train(rows: Mapping[str, Row], val: Mapping[int, Sequence[Episode]], *,
             every = -(-row.method.iterations // looks)
             method, curve = best_iteration(quick, row.base, episodes, every)
         trained = time.process_time()
-        tried = [(method, curve)] if len(curve) else []  # with the first of `few` it was asked on the way
+        tried: list[tuple[Method, pd.DataFrame]] = (
+            [(method, curve)] if len(curve) else []
+        )  # with the first of `few` it was asked on the way
         for cell in few[len(tried) :]:
             tried.append(tuned(method, {key: [value] for key, value in cell.items()}, episodes))
         methods[name], _ = max(tried, key=lambda cell: cell[1]["accuracy"].max())  # the first one wins ties

@@ -74,7 +74,7 @@ class Outer:
             moving = [(a, b) for a, b in zip(self.meta, work, strict=True) if a.is_floating_point()]
             torch._foreach_lerp_([a for a, _ in moving], [b for _, b in moving], self.rate)
         else:
-            learnt = [p for p in work if isinstance(p, nn.Parameter) and p.requires_grad]
+            learnt: list[Tensor] = [p for p in work if isinstance(p, nn.Parameter) and p.requires_grad]
             self.adam.step(torch._foreach_sub(self.adam.weights, learnt))
         for a, b in zip(self.meta, work, strict=True):
             statistic = not isinstance(a, nn.Parameter)
