@@ -24,7 +24,6 @@ import torch
 
 from xmodal_lib.evaluate import modality_gap
 from xmodal_lib.home import replacing
-from xmodal_lib.views.projections import trust
 from xmodal_lib.views.stored import Stored
 
 PARTS = Path(__file__).parent / "page"
@@ -135,7 +134,8 @@ def _column(column: pd.Series, as_words: bool) -> tuple[dict[str, Any], np.ndarr
 
 def _about_map(name: str, xy: np.ndarray, stored: Stored, first: str) -> dict[str, Any]:
     about: Mapping[str, Any] = stored.about.get(name, {})
-    note = about.get("note") or (trust(about["quality"]) if about.get("quality") else "")
+    measured = ", ".join(f"{key} {value:.2f}" for key, value in about.get("quality", {}).items())
+    note = about.get("note") or (measured and f"{measured[0].upper()}{measured[1:]}.")
     off = int((~np.isfinite(xy).all(1)).sum())
     missing = f"{off} of {len(xy)} points are not on this map." if off else ""
     return {"name": name, "space": about.get("space", first), "note": note, "off": missing}
