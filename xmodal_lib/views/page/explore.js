@@ -285,6 +285,7 @@ async function start() {
   });
   if (!app.colours.includes("class")) app.state.colour = app.colours[0] ?? "modality";
   if (columns.get("class").values.length > 60) byId("means").checked = app.state.means = false;
+  byId("fold").open = !matchMedia("(max-width: 900px)").matches;
   controls();
   showLegend();
   addMap(0);

@@ -218,10 +218,11 @@ class MapView {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
     this.points(w, h);
-    if (app.state.pictures) this.tiles(w, h);
+    const names = app.state.means ? this.named(w) : [];
+    if (app.state.pictures) this.tiles(w, h, names);
     if (app.state.pairs) this.lines();
     if (app.state.gap) this.gaps();
-    if (app.state.means) this.means(w, h);
+    for (const { name, middle, top } of names) this.label(name, middle, top + 8);
     for (const line of [app.state.current, app.state.hover]) if (line >= 0) this.ring(line);
     if (this.path) this.drawPath();
   }
@@ -244,17 +245,18 @@ class MapView {
     }
   }
   // pictures and words in the place of points, as many as do not cover each other
-  tiles(w, h) {
+  tiles(w, h, names) {
     const { app, pen } = this, { data } = app, side = Math.min(34 * Math.max(this.zoom, 1) ** 0.3, 72), taken = new Set();
-    const free = (x, y, wide) => {
+    const free = (x, y, wide, high) => {
       const cells = [];
       for (let a = Math.floor((x - wide / 2) / 12); a <= Math.floor((x + wide / 2) / 12); a++) {
-        for (let b = Math.floor((y - side / 2) / 12); b <= Math.floor((y + side / 2) / 12); b++) cells.push(a * 4096 + b);
+        for (let b = Math.floor((y - high / 2) / 12); b <= Math.floor((y + high / 2) / 12); b++) cells.push(a * 4096 + b);
       }
       if (cells.some(cell => taken.has(cell))) return false;
       cells.forEach(cell => taken.add(cell));
       return true;
     };
+    names.forEach(({ middle, top, half }) => free(middle, top + 8, 2 * half, 12));
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
@@ -264,7 +266,7 @@ class MapView {
       if (x < 0 || y < 0 || x > w || y > h || (tile < 0 && !words)) continue;
       const short = words && (words.length > 24 ? words.slice(0, 23) + "…" : words);
       const wide = tile < 0 ? pen.measureText(short).width + 14 : side, high = tile < 0 ? 20 : side;
-      if (!free(x, y, wide)) continue;
+      if (!free(x, y, wide, high)) continue;
       pen.fillStyle = tile < 0 ? this.paper : "#ffffff";
       pen.strokeStyle = app.style(line).colour;
       pen.lineWidth = 2;
@@ -372,9 +374,9 @@ class MapView {
       return apart ? members.map(([, px, py, pn]) => [code, px, py, pn]) : [[code, x, y, n]];
     }).sort((a, b) => b[3] - a[3]);
   }
-  // as diamonds; a name is left out where it would cover another
-  means(w) {
-    const { app, pen } = this, { values } = app.data.columns.get("class"), taken = [], found = this.classMeans();
+  // draws them as diamonds; which names find room below: [{name, middle, top, half}]
+  named(w) {
+    const { app, pen } = this, { values } = app.data.columns.get("class"), found = this.classMeans(), names = [];
     for (const [code, x, y] of app.state.pictures ? [] : found) {
       outline(pen, "diamond", x, y, 5);
       pen.lineWidth = 3.5;
@@ -388,13 +390,12 @@ class MapView {
     }
     pen.font = "500 12px system-ui, sans-serif";
     for (const [code, x, y] of found) {
-      const name = values[code], half = pen.measureText(name).width / 2 + 3;
+      const name = values[code], half = pen.measureText(name).width / 2 + 3, top = y + 7;
       const middle = Math.min(Math.max(x, half + 2), w - half - 2);
-      const box = [middle - half, y + 7, middle + half, y + 23];
-      if (taken.some(b => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3])) continue;
-      taken.push(box);
-      this.label(name, middle, y + 15);
+      if (names.some(b => Math.abs(b.middle - middle) < b.half + half && Math.abs(b.top - top) < 16)) continue;
+      names.push({ name, middle, top, half });
     }
+    return names;
   }
   ring(line) {
     if (!this.on(line)) return;
