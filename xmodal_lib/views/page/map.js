@@ -35,8 +35,7 @@ const stamps = new Map();
 function stamp(colour, shape, r, kind, dark) {
   const ratio = devicePixelRatio || 1, key = [colour, shape, r, kind, dark, ratio].join();
   if (stamps.has(key)) return stamps.get(key);
-  const size = Math.ceil(2 * (1.6 * r + 3)), canvas = document.createElement("canvas");
-  canvas.width = canvas.height = size * ratio;
+  const size = Math.ceil(2 * (1.6 * r + 3)), canvas = new OffscreenCanvas(Math.ceil(size * ratio), Math.ceil(size * ratio));
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   outline(pen, shape, size / 2, size / 2, r);
@@ -47,9 +46,9 @@ function stamp(colour, shape, r, kind, dark) {
   pen.lineWidth = kind === "picked" ? 1.5 : 0.8;
   pen.strokeStyle = kind === "picked" ? (dark ? "#ffffff" : "#000000") : mixed(colour, dark ? "#ffffff" : "#000000", 0.35);
   pen.stroke();
-  stamps.set(key, canvas);
-  canvas.side = size;
-  return canvas;
+  const made = Object.assign(canvas.transferToImageBitmap(), { side: size });
+  stamps.set(key, made);
+  return made;
 }
 
 const inside = (polygon, x, y) => {
@@ -65,7 +64,7 @@ class MapView {
   // `app` has data and state, and is told: point(line, event), open(line), take(lines, how), step(line)
   constructor(canvas, app) {
     Object.assign(this, { canvas, app, map: null, xy: null, zoom: 1, x: 0, y: 0, path: null, fingers: new Map() });
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    new ResizeObserver(() => { this.measure(); this.draw(); }).observe(canvas);
     canvas.addEventListener("wheel", event => {
       event.preventDefault();
       this.zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), event.offsetX, event.offsetY);
@@ -78,12 +77,14 @@ class MapView {
     canvas.addEventListener("blur", () => this.draw());
   }
 
-  get size() { return [this.canvas.clientWidth, this.canvas.clientHeight]; }
+  measure() { this.size = [this.canvas.clientWidth, this.canvas.clientHeight]; } // once a change: it makes the browser lay out
   // pixels of one unit of the map
-  get unit() { return this.zoom * Math.min(...this.size.map((pixels, i) => (pixels / 2 - 24) / this.extent[i])); }
+  get unit() {
+    return this.zoom * Math.min((this.size[0] / 2 - 24) / this.extent[0], (this.size[1] / 2 - 24) / this.extent[1]);
+  }
   at(line) {
-    const [w, h] = this.size;
-    return [w / 2 + (this.xy[2 * line] - this.x) * this.unit, h / 2 - (this.xy[2 * line + 1] - this.y) * this.unit];
+    const { size, unit, xy } = this;
+    return [size[0] / 2 + (xy[2 * line] - this.x) * unit, size[1] / 2 - (xy[2 * line + 1] - this.y) * unit];
   }
   on(line) { return this.app.shown[line] && !Number.isNaN(this.xy[2 * line]); }
 
@@ -232,15 +233,18 @@ class MapView {
     return Math.round(2 * r * Math.min(Math.max(this.zoom, 1) ** 0.25, 1.8) * Math.min(1, Math.max(0.75, Math.min(...this.size) / 600))) / 2;
   }
   points(w, h) {
-    const { app, pen } = this, r = this.radius;
-    for (const pass of ["dim", "lit", "picked"]) {
-      for (const line of app.order) {
-        const kind = app.state.selected.has(line) ? "picked" : app.lit[line] ? "lit" : "dim";
-        if (kind !== pass || !this.on(line)) continue;
-        const [x, y] = this.at(line);
+    const { app, pen } = this, r = this.radius, ratio = devicePixelRatio || 1;
+    const marks = { dim: [], lit: [], picked: [] };
+    for (const line of app.order) {
+      if (this.on(line)) marks[app.state.selected.has(line) ? "picked" : app.lit[line] ? "lit" : "dim"].push(line);
+    }
+    for (const [kind, lines] of Object.entries(marks)) {
+      const drawn = app.looks.map(({ colour, shape }) => stamp(colour, shape, r, kind, this.dark));
+      for (const line of lines) {
+        const [x, y] = this.at(line), mark = drawn[app.look[line]];
         if (x < -20 || y < -20 || x > w + 20 || y > h + 20) continue;
-        const { colour, shape } = app.style(line), mark = stamp(colour, shape, r, kind, this.dark);
-        pen.drawImage(mark, x - mark.side / 2, y - mark.side / 2, mark.side, mark.side);
+        pen.drawImage(mark, Math.round((x - mark.side / 2) * ratio) / ratio, Math.round((y - mark.side / 2) * ratio) / ratio,
+          mark.side, mark.side); // on whole pixels, so that marks stay sharp
       }
     }
   }
@@ -268,7 +272,7 @@ class MapView {
       const wide = tile < 0 ? pen.measureText(short).width + 14 : side, high = tile < 0 ? 20 : side;
       if (!free(x, y, wide, high)) continue;
       pen.fillStyle = tile < 0 ? this.paper : "#ffffff";
-      pen.strokeStyle = app.style(line).colour;
+      pen.strokeStyle = app.looks[app.look[line]].colour;
       pen.lineWidth = 2;
       pen.beginPath();
       pen.roundRect(x - wide / 2, y - high / 2, wide, high, 5);
