@@ -292,6 +292,7 @@ class MapView {
   lines() {
     const { app, pen } = this, { data, state } = app, modality = data.columns.get("modality").codes;
     const strong = [state.hover, state.current].filter(line => line >= 0);
+    let drawn = 0;
     const draw = (line, done) => {
       const family = data.family(line);
       if (done.has(family)) return;
@@ -302,6 +303,7 @@ class MapView {
           if (modality[there[i]] === modality[there[j]]) continue;
           pen.moveTo(...this.at(there[i]));
           pen.lineTo(...this.at(there[j]));
+          drawn++;
         }
       }
     };
@@ -310,7 +312,7 @@ class MapView {
     const done = new Set();
     for (const line of state.selected) if (done.size < 1000) draw(line, done);
     pen.lineWidth = 0.7;
-    pen.globalAlpha = Math.min(0.5, 1.6 / Math.sqrt(Math.max(done.size, 1)));
+    pen.globalAlpha = Math.min(0.5, 2.5 / Math.sqrt(Math.max(drawn, 1)));
     pen.stroke();
     pen.beginPath();
     const near = new Set();
