@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -308,7 +307,6 @@ def test_five_thousand_items_with_sound_are_one_file_under_14_mb(page: Page, tmp
         return texture.crop((left, top, left + 64, top + 64))
 
     base = small(items=n, classes=40, open={"image": pictures, "text": texts}, about={})
-    base = replace(base, spaces={"z": base.spaces["before"]}, maps={"m": base.maps["map before"]})
     folder = base.save(tmp_path / "collection")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stored, "SOUNDS", stored.SOUNDS * 60 // n)

@@ -122,7 +122,7 @@ def test_the_index_tells_what_happened(results: Path, page: Page) -> None:
     page.get_by_role("link", name="Explore the maps").click()
     page.wait_for_selector("body[data-ready]")
     assert "2 points · 1 item ·" in page.inner_text("#count")
-    page.go_back()
+    open_whole(page, results / "index.html")
     page.get_by_role("link", name="Executed notebook", exact=True).click()
     assert page.locator("h1").inner_text().startswith("10 · A small notebook")
     page.get_by_role("link", name="All results").click()
