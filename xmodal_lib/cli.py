@@ -128,7 +128,9 @@ def run(
 @app.command()
 @clear_errors
 def explore(
-    result: Annotated[str, typer.Argument(help="A job, 60_latent_views/adaptation/seed=1, or a folder that holds a collection")],
+    result: Annotated[
+        str, typer.Argument(help="A job that kept a collection, or a folder: 60_latent_views/adaptation/seed=1")
+    ],
     html: Annotated[
         bool, typer.Option("--html", help="Write one HTML file that works offline, without a kernel")
     ] = False,
