@@ -128,9 +128,7 @@ def run(
 @app.command()
 @clear_errors
 def explore(
-    result: Annotated[
-        str, typer.Argument(help="A job that kept a collection, or a folder: 60_latent_views/adaptation/seed=1")
-    ],
+    result: Annotated[str, typer.Argument(help="A job or folder with a collection: 60_latent_views/adaptation/seed=1")],
     html: Annotated[
         bool, typer.Option("--html", help="Write one HTML file that works offline, without a kernel")
     ] = False,
