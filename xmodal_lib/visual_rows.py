@@ -2,7 +2,7 @@
 
 rows = table(GTL(**fields("ours")))                              # {"linear probe": Logistic(), ..., "GTL": GTL(...)}
 trained = train(rows, task, shot=2, seed=1)                      # base stages; fields of `fit` by held-out base classes
-frame = score(trained.methods, episodes(task, shots=[1, 5], seed=1), seed=1)     # of `evaluate`, a draw being a seed
+frame = score(trained.methods, episodes(task, shots=[1, 5], seed=1), seed=1)     # of `evaluate`; a draw is a seed
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import evaluate
 from xmodal_lib.methods.gtl import GTL
 from xmodal_lib.methods.gtl_baselines import Cache, ClassMeans, Logistic, OnRows
+from xmodal_lib.methods.gtl_losses import kl_to_standard
+from xmodal_lib.methods.gtl_nets import Posterior
 from xmodal_lib.methods.method import Method
 from xmodal_lib.tables import Tables
 from xmodal_lib.training import accuracy, cells
@@ -31,7 +33,7 @@ from xmodal_lib.visual_tasks import VisualTask, drawings
 
 Fields = dict[str, Any]
 RECIPES: dict[str, Fields] = {
-    "ours": {"domains": 16, "base_epochs": 15, "base_decay_at": (11,), "epochs": 20, "decay_at": (14,)},  # for speed
+    "ours": {"domains": 16, "base_epochs": 12, "base_decay_at": (8,), "epochs": 20, "decay_at": (14,)},  # for speed
     "paper": {},  # the defaults of GTL: what the paper says, and what is inferred where it is silent
 }
 BARE = "GTL, no base stage"
@@ -170,16 +172,15 @@ def possible(task: VisualTask, shots: Sequence[int]) -> list[int]:
 
 
 def episodes(
-    task: VisualTask, *, shots: Sequence[int], seed: int, whole: int = 1, few: int = 0, way: int = 5
+    task: VisualTask, *, shots: Sequence[int], seed: int, number: int = 1, way: int = 0
 ) -> list[tuple[Fields, Episode]]:
-    """For each number of shots, `whole` episodes of all novel classes and, where there are more than `way`, `few` of so
-    many. With columns shot, way ("all" or the number) and task."""
-    novel = len(task.pools["novel"][0].classes)
-    kinds = [("all", None, whole), *([(str(way), way, few)] if novel > way else [])]
-    return [
-        ({"shot": shot, "way": name, "task": i}, apart(e)) for shot in shots for name, own, number in kinds
-        for i, e in enumerate(task.episodes("novel", shot=shot, seed=seed, number=number, way=own) if number else ())
-    ]  # fmt: skip
+    """For each number of shots, so many episodes of `way` novel classes, with columns shot, way and task. 0: of all of
+    them ("all"); none where there are no more classes than `way`."""
+    few = way or None
+    if way >= len(task.pools["novel"][0].classes) or not number:
+        return []
+    return [({"shot": shot, "way": str(way or "all"), "task": i}, apart(e)) for shot in shots
+            for i, e in enumerate(task.episodes("novel", shot=shot, seed=seed, number=number, way=few))]  # fmt: skip
 
 
 def apart(episode: Episode) -> Episode:
@@ -241,6 +242,56 @@ def reconstruction(method: GTL, rows: Tables) -> pd.DataFrame:
                 error = method.nets_["generator"](q.concept, q.disturbance) - s
             lines.append(("not reconstructed", m, float(error.square().sum() / s.square().sum())))
     return pd.DataFrame(lines, columns=["what", "of", "value"])
+
+
+def structure(method: GTL, rows: Tables) -> pd.DataFrame:
+    """How much of the latent space is in use: numbers whose posterior mean varies over rows (variance above 0.01), the
+    divergence from the prior in nats a row, and latent domains (those with 1 % of the shares; active for one row).
+
+    A line a latent: in use, of, nats. Source of the measure: Burda et al., ICLR 2016, section 5.2.
+    """
+    parts = list(method.posterior(rows).values())
+    q = Posterior(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    lines = {}
+    for name in ("concept", "disturbance"):
+        mean, log = getattr(q, name), getattr(q, f"{name}_log")
+        nats = float(kl_to_standard(mean, log).mean())
+        lines[name] = {"in use": float((mean.var(0) > 0.01).sum()), "of": mean.shape[1], "nats": nats}
+    if q.shares.shape[1]:
+        used = float((q.shares.mean(0) >= 0.01).sum())
+        lines["domains"] = {"in use": used, "of": q.shares.shape[1], "nats": float("nan")}
+        lines["domains of one row"] = lines["domains"] | {"in use": float((q.shares > 0).sum(1).float().mean())}
+    return pd.DataFrame(lines).T.rename_axis("latent")
+
+
+def latents(method: GTL, rows: Tables, *, classes: int = 9, most: int = 80) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Rows of the first classes, at most so many of a class and modality, to be drawn: columns class and modality, and
+    means {latent: (n, ...)}."""
+    rows = rows.of_classes(rows.classes[:classes])
+    kept = {
+        m: torch.cat([(t.y == c).nonzero()[:most, 0] for c in range(len(rows.classes))]) for m, t in rows.rows.items()
+    }
+    rows = replace(rows, rows={m: t[kept[m]] for m, t in rows.rows.items() if len(t)})
+    named = [(rows.classes[y], m) for m, t in rows.rows.items() for y in t.y.tolist()]
+    q = method.posterior(rows).values()
+    found = {name: torch.cat([getattr(part, name) for part in q]) for name in ("concept", "disturbance")}
+    return pd.DataFrame(named, columns=["class", "modality"]), found
+
+
+def redrawn(method: GTL, rows: Tables, classes: int = 3) -> list[tuple[str, Tensor]]:
+    """Captions and pictures (3, p, p), from pictures of two modalities: the first of each class as it is, then given
+    back from its own latents, then from its concept with the disturbance of its fellow in the other modality."""
+    number = min(classes, len(rows.classes))
+    first = {m: t[torch.stack([(t.y == c).nonzero()[0, 0] for c in range(number)])] for m, t in rows.rows.items()}
+    q = method.posterior(replace(rows, rows=first))
+    other = dict(zip(first, reversed(list(q.values())), strict=True))
+    lines: list[tuple[str, Tensor]] = [(f"{rows.classes[y]} ({m})", x) for m, t in first.items()
+                                       for x, y in zip(t.x, t.y.tolist(), strict=True)]  # fmt: skip
+    for text, disturbance in (("given back", q), ("disturbance swapped", other)):
+        for m, t in first.items():
+            made = method.generated(q[m].concept, disturbance[m].disturbance)
+            lines += [(text, x) for x in made.view_as(t.x)]
+    return lines
 
 
 def retrieval(embeddings: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> pd.DataFrame:
