@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xmodal_lib.disentangling import across_items, probes, within_items
+from xmodal_lib.disentangling import probes, within_items
 from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import evaluate
 from xmodal_lib.methods.gtl import GTL
@@ -209,23 +209,27 @@ def measures(rows: Mapping[str, Method], episode: Episode, seed: int) -> pd.Data
         fitted = row.fit(episode.support)
         found = [retrieval(fitted.embed(episode.query), y)]
         if isinstance(fitted, GTL):
-            found += [reconstruction(fitted, episode.query), disentangled(fitted, episode.query)]
+            found += [disentangled(fitted, episode.query)]
+            found += [reconstruction(fitted, episode.query)] if fitted.weight_x else []
         parts.append(pd.concat(found, ignore_index=True).assign(method=name, seed=seed))
     return pd.concat(parts, ignore_index=True)
 
 
 def disentangled(method: GTL, rows: Tables, most: int = 200) -> pd.DataFrame:
-    """The tables of `disentangling` in one form; dependence within an item on at most `most` rows of a modality.
+    """The numbers of `disentangling` for those latents that the method learns, and for the chance of a probe; those
+    within items on at most `most` rows of a modality.
 
-    Columns what, of, value: "probe" has "LATENT: modality" and the chance of each as "chance: modality".
+    Columns what, of, value: "probe" has "LATENT: modality" and "LATENT: class".
     """
-    rows = Tables({m: t for m, t in rows.rows.items() if len(t)}, rows.classes)
-    probed, across = probes(method, rows), across_items(method, rows)
-    lines = [("probe", f"{q['latent']}: {q['of']}", q["accuracy"]) for _, q in probed.iterrows()]
+    rows = replace(rows, rows={m: t for m, t in rows.rows.items() if len(t)})
+    learnt = ("concept", *(("disturbance",) if method.weight_x else ()), *(("estimate",) if method.domains else ()))
+    probed = probes(method, rows)
+    lines = [("probe", f"{q['latent']}: {q['of']}", q["accuracy"]) for _, q in probed.iterrows()
+             if q["latent"] in learnt]  # fmt: skip
     lines += [("probe", f"chance: {name}", own["chance"].iloc[0]) for name, own in probed.groupby("of")]
-    lines += [("R2 across items", f"{q['modality']}: {q['from']} to {q['to']}", q["R2"]) for _, q in across.iterrows()]
-    few = replace(rows, rows={m: t[:: -(-len(t) // most)] for m, t in rows.rows.items()})
-    lines += [("within items", m, float(value.mean())) for m, value in within_items(method, few).items()]
+    if method.weight_x:
+        few = replace(rows, rows={m: t[:: -(-len(t) // most)] for m, t in rows.rows.items()})
+        lines += [("within items", m, float(value.mean())) for m, value in within_items(method, few).items()]
     return pd.DataFrame(lines, columns=["what", "of", "value"])
 
 
