@@ -136,6 +136,18 @@ def test_spaces_are_measured_in_all_they_have(task: VisualTask, ready: dict[str,
     assert used["of"].tolist() == [8, 4, 4, 4] and (used["in use"] <= used["of"]).all()
 
 
+def test_a_modality_that_nobody_is_asked_in(task: VisualTask, ready: dict[str, Method]) -> None:
+    ((columns, episode),) = vr.episodes(task, shots=[1], seed=1)
+    none = episode.query["ink"][:0]
+    without = replace(episode, query=replace(episode.query, rows={**episode.query.rows, "ink": none}))
+    frame = vr.score({"GTL": ready["GTL"]}, [(columns, without)], seed=1)
+    assert set(frame["metric"]) == {"accuracy", "accuracy image", "fit seconds"}
+    spaces = vr.measures({"GTL": ready["GTL"]}, without, seed=1)
+    assert set(spaces["what"]) == {"probe", "within items", "not reconstructed"}
+    assert not spaces["of"].str.contains("modality|ink").any()
+    assert set(vr.latents(ready["GTL"], without.query)[0]["modality"]) == {"image"}  # type: ignore[arg-type]
+
+
 def test_pictures_come_back_as_pictures(pictures: VisualTask) -> None:
     few = pictures.base.take(pictures.base.items()[:40])
     method = replace(SMALL, encoders=pictures.encoders).pretrain(few)
