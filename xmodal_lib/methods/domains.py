@@ -82,7 +82,7 @@ class Domains(nn.Module):
         used, count = domain.unique_consecutive(return_counts=True)
         weight = self.weight.unbind(0)  # and not an index each, whose gradients are all as large as the whole
         parts = h[rows].split(count.tolist())
-        none = h.new_zeros(0, self.weight.shape[1])  # for no row at all
+        none = h.new_zeros(0, self.weight.shape[1])  # where there is no row; seen (p, out)
         seen = torch.cat(
             [none, *(part @ weight[k].T for k, part in zip(used.tolist(), parts, strict=True))]
         )  # (p, out)
