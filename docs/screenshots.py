@@ -1,6 +1,6 @@
 """The pictures of the README, of real results in headless Chromium:  python docs/screenshots.py [RESULT]
 
-RESULT is a job that keeps a collection, such as 60_latent_views/adaptation/seed=1; without it, the first below results/.
+RESULT is a job that keeps a collection, such as 60_latent_views/adaptation/seed=1; without it, the first in results/.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ LONGER = {  # (notebook, first line of the cell): why it may have more
         "scores = []  # scores.parquet files of draws made before, to be reported together; [] fits here",
     ): "parameters of six data sets",
     ("30_meta_alignment", "from pathlib import Path"): "nothing but imports",
+    (
+        "40_generative_transfer",
+        "scores = []  # scores.parquet files of draws made before, to be reported together; [] fits here",
+    ): "parameters of eight data sets",
 }
 SILENT = {"results.table", "results.metrics", "slider"}  # calls that leave nothing in a stored notebook
 FIGURES = {"results.figure", "display", "items"}

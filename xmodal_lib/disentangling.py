@@ -40,7 +40,7 @@ def probes(method: GTL, rows: Tables, folds: int = 5) -> pd.DataFrame:
     for latent, z in latents.items():
         for name, y in targets.items():
             count = y.bincount()
-            if (count > 0).sum() < 2:
+            if (count > 0).sum() < 2 or count[count > 0].min() < 2:  # nothing to tell apart, or to hold out
                 continue
             parts = StratifiedKFold(min(folds, int(count[count > 0].min())), shuffle=True, random_state=0)
             model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))

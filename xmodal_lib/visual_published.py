@@ -44,7 +44,7 @@ def published(
     """
     if name not in NAMES:
         raise ValueError(f"no data set {name!r} of two visual modalities; there are {', '.join(NAMES)}")
-    tower = _tower(encoder, pixels)
+    chosen = tower(encoder, pixels)
     source = catalogue.load(name, root, seed=seed, **options)
     rng = np.random.default_rng([seed, 9])
     other = next(m for m in source.tables.modalities if m != "image")
@@ -66,11 +66,15 @@ def published(
         for role, want in (("support", False), ("query", True)):
             own = {m: info[m][info[m]["asked"] == want] for m in ("image", other)}
             rows[f"{part} {role}"] = _tables(own, parts[part], ids)
-    return assembled(source, rows, tower, pixels)
+    return assembled(source, rows, chosen, pixels)
 
 
-def _tower(encoder: str, pixels: int) -> Encoder:
-    """What makes rows of pictures."""
+def tower(encoder: str, pixels: int = 0) -> Encoder:
+    """What makes rows of pictures: "efficientnet" or MODEL:WEIGHTS of open_clip; with `pixels` rows are the pictures.
+
+    Raises:
+        ValueError: there is no such encoder.
+    """
     if pixels:
         like = pixel_rows(pixels)
 

@@ -75,12 +75,14 @@ class VisualTask:
         return [self.source.open[modality](int(x[n])) for n in numbers]
 
 
-def drawings(seed: int, *, level: Literal["category", "concept"] = "category", pixels: int = 0) -> VisualTask:
+def drawings(
+    seed: int, *, level: Literal["category", "concept"] = "category", pixels: int = 0, encoder: Encoder | None = None
+) -> VisualTask:
     """Colour drawings of base classes; colour and one-ink drawings of the others. Classes are categories or concepts.
 
     Level "category": the families of concepts that are asked are others than those learnt from. Level "concept": one
     concept a family, and the hands that are asked are others than those learnt from. Rows are frozen features of
-    EfficientNet-Lite0 (n, 1280), or with `pixels` pictures (n, 3, pixels, pixels) for a small net.
+    `encoder` (None: EfficientNet-Lite0, n x 1280), or with `pixels` pictures (n, 3, pixels, pixels) for a small net.
 
     Raises:
         ValueError: no such level, or too few pixels.
@@ -110,7 +112,7 @@ def drawings(seed: int, *, level: Literal["category", "concept"] = "category", p
         asked = _asked(own, label, level, rng)
         rows[f"{part} support"] = _tables(own[~asked], names, label, tuple(INK))
         rows[f"{part} query"] = _tables(own[asked], names, label, tuple(INK))
-    return assembled(source, rows, pixel_rows(pixels) if pixels else frozen.efficientnet(), pixels)
+    return assembled(source, rows, pixel_rows(pixels) if pixels else encoder or frozen.efficientnet(), pixels)
 
 
 def assembled(source: Source, rows: Mapping[str, Tables], encoder: Encoder, pixels: int = 0) -> VisualTask:

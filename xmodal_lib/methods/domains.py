@@ -82,7 +82,10 @@ class Domains(nn.Module):
         used, count = domain.unique_consecutive(return_counts=True)
         weight = self.weight.unbind(0)  # and not an index each, whose gradients are all as large as the whole
         parts = h[rows].split(count.tolist())
-        seen = torch.cat([part @ weight[k].T for k, part in zip(used.tolist(), parts, strict=True)])  # (p, out)
+        none = h.new_zeros(0, self.weight.shape[1])  # where there is no row; seen (p, out)
+        seen = torch.cat(
+            [none, *(part @ weight[k].T for k, part in zip(used.tolist(), parts, strict=True))]
+        )  # (p, out)
         shared = g[rows, domain][:, None] * (seen + self.bias[domain])
         return torch.zeros(len(h), seen.shape[1], dtype=seen.dtype, device=h.device).index_add(0, rows, shared)
 

@@ -151,7 +151,7 @@ class GTL(Method):
                 continue
             centres = torch.zeros(int(y.max()) + 1, self.widths_["trunk"], device=x.device, requires_grad=True)
             groups = [{"params": params, "rate": rate} for params, (_, rate) in zip(own, nets, strict=True)]
-            optimiser = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay)
+            optimiser = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay, fused=True)
             best, kept, step = -1.0, None, 0
             for epoch in range(epochs):
                 for net in self.nets_.values():  # each time, since a look at val leaves all in evaluation mode
