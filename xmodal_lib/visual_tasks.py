@@ -7,7 +7,7 @@ Held-out base classes, which no stage learns from, serve to choose hyper-paramet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from xmodal_lib.encoders import frozen
 from xmodal_lib.encoders.bridge import default_bridge
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.small import PixelNet
-from xmodal_lib.episodes import Episode, draw
+from xmodal_lib.episodes import Episode, draw_each
 from xmodal_lib.features import extract
 from xmodal_lib.sources import emoji
 from xmodal_lib.sources.emoji_drawings import STYLES
@@ -56,16 +56,8 @@ class VisualTask:
         Raises:
             ValueError: a class has too few rows of a modality.
         """
-        support, query = self.pools[role]
-        found = []
-        for own in np.random.default_rng(seed).integers(2**31, size=number).tolist():
-            parts = [draw(support.only(m), query.only(m), shot=shot, query_shot=queries if len(query[m]) else None,
-                          way=way, seed=own) for m in support.modalities]  # fmt: skip
-            learn, ask = parts[0].support, parts[0].query
-            for part in parts[1:]:
-                learn, ask = learn | part.support, ask | part.query
-            found.append(Episode(learn, None, ask, own))
-        return found
+        own = np.random.default_rng(seed).integers(2**31, size=number).tolist()
+        return [draw_each(*self.pools[role], shot=shot, seed=s, way=way, query_shot=queries) for s in own]
 
     def about(self) -> pd.DataFrame:
         """One line a part: classes, rows of each modality."""
@@ -133,6 +125,13 @@ def heard(seed: int, *, modalities: Sequence[str] = FOUR, progress: bool = True)
     Raises:
         ValueError: no such modality, or no image.
     """
+    source, rows = heard_rows(seed, modalities=modalities)
+    towers = default_bridge(progress=progress)
+    return assembled(source, rows, {m: towers["image" if m in TWO else m] for m in modalities})
+
+
+def heard_rows(seed: int, *, modalities: Sequence[str] = FOUR) -> tuple[Source, dict[str, Tables]]:
+    """The rows of `heard`, before an encoder sees them."""
     if "image" not in modalities or set(modalities) - set(FOUR):
         raise ValueError(f"modalities {', '.join(modalities)}; image is needed, and there are {', '.join(FOUR)}")
     source = _two_inks(emoji.load("category", voices=emoji.VOICES[:VOICES]))
@@ -152,8 +151,7 @@ def heard(seed: int, *, modalities: Sequence[str] = FOUR, progress: bool = True)
         for role, inside in (("support", False), ("query", True)):
             held = {m: frame[frame["family"].isin(asked) == inside] for m, frame in own.items()}
             rows[f"{part} {role}"] = _tables(held, names, "category")
-    towers = default_bridge(progress=progress)
-    return assembled(source, rows, {m: towers["image" if m in TWO else m] for m in modalities})
+    return source, rows
 
 
 def assembled(
@@ -177,10 +175,10 @@ def assembled(
 
 def _two_inks(source: Source) -> Source:
     """The same drawings under the names of two modalities."""
-    parts = {}
-    for name in ("info", "open", "digests"):
-        parts[name] = dict(getattr(source, name)) | {"ink": getattr(source, name)["image"]}
-    return replace(source, **parts)
+    return replace(
+        source, info={**source.info, "ink": source.info["image"]}, open={**source.open, "ink": source.open["image"]},
+        digests={**source.digests, "ink": source.digests["image"]},
+    )  # fmt: skip
 
 
 def _labelled(source: Source, modality: str) -> pd.DataFrame:
@@ -188,7 +186,7 @@ def _labelled(source: Source, modality: str) -> pd.DataFrame:
     return source.info[modality].loc[source.tables[modality].x.numpy()]
 
 
-def _dealt(classes: Sequence[str], rng: np.random.Generator) -> dict[str, list[str]]:
+def _dealt(classes: Iterable[str], rng: np.random.Generator) -> dict[str, list[str]]:
     """The classes of each part of SHARES, sorted."""
     order = rng.permutation(np.array(sorted(classes), dtype=object)).tolist()
     edges = [round(len(order) * share) for share in np.cumsum(list(SHARES.values()))]
