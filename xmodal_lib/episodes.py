@@ -126,6 +126,22 @@ def draw(
     return Episode(chosen | always if always is not None else chosen, val, query, seed)
 
 
+def draw_each(
+    support: Tables, query: Tables, *, shot: int, seed: int, way: int | None = None, query_shot: int | None = None
+) -> Episode:
+    """Draw an episode of unpaired modalities: `shot` items a class *and modality*, of the same classes in all.
+
+    Raises:
+        ValueError: as `draw`.
+    """
+    parts = [draw(support.only(m), query.only(m), shot=shot, seed=seed, way=way,
+                  query_shot=query_shot if len(query[m]) else None) for m in support.modalities]  # fmt: skip
+    learn, ask = parts[0].support, parts[0].query
+    for part in parts[1:]:
+        learn, ask = learn | part.support, ask | part.query
+    return Episode(learn, None, ask, seed)
+
+
 def _shots(pool: Tables, shot: int, rng: random.Random, spread: dict[int, Hashable] | None, role: str) -> Tables:
     """`shot` items a class, from as many different groups as there are."""
     if shot < 1:

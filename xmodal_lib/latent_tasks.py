@@ -187,8 +187,7 @@ def gtl(seed: int, *, length: int = 0, features: str = "") -> Latents:
     length = length or LENGTHS["gtl"]
     task = visual_tasks.drawings(seed)
     support, query = task.episodes("novel", shot=SHOTS, seed=seed)[0].support, task.pools["novel"][1]
-    own = visual_rows.OURS | {"base_epochs": length, "epochs": length, "seed": seed}
-    own |= {"base_decay_at": (2 * length // 3,), "decay_at": (2 * length // 3,)}
+    own = visual_rows.fields("ours", length) | {"seed": seed}
     clock = Clock()
     base: dict[str, GTL] = {
         name: clock(f"{name}, base stage", length, gtl.pretrain, task.base)

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
+from xmodal_lib.episodes import Episode, draw_each
 from xmodal_lib.tables import Table, Tables
 from xmodal_lib.training import generator
 
@@ -28,6 +30,30 @@ class World:
     novel: Tables
     concept: Mapping[str, Mapping[str, Tensor]]  # "base", "novel" -> modality -> (n_m, Nc)
     disturbance: Mapping[str, Mapping[str, Tensor]]  # (n_m, Nm)
+
+    def episodes(self, *, shot: int, seed: int, number: int = 1, asked: float = 0.5) -> list[Episode]:
+        """Few-shot tasks over the novel classes: `shot` rows a class and modality; the last `asked` of the rows are
+        the query of all tasks.
+
+        Raises:
+            ValueError: a class has too few rows.
+        """
+        parts: list[dict[str, Table]] = [{}, {}]
+        for m, table in self.novel.rows.items():
+            count = len(table) // len(self.novel.classes)
+            late = torch.arange(len(table)) % count >= round((1 - asked) * count)
+            parts[0][m], parts[1][m] = table[~late], table[late]
+        support, query = (Tables(part, self.novel.classes) for part in parts)
+        own = np.random.default_rng(seed).integers(2**31, size=number).tolist()
+        return [draw_each(support, query, shot=shot, seed=s) for s in own]
+
+    def truth(self, rows: Tables, part: str = "novel") -> dict[str, tuple[Tensor, Tensor]]:
+        """What these rows were made from, {modality: concept (n_m, Nc), disturbance (n_m, Nm)}."""
+        found = {}
+        for m, table in rows.rows.items():
+            row = table.pair - (self.base if part == "base" else self.novel)[m].pair[0]
+            found[m] = self.concept[part][m][row], self.disturbance[part][m][row]
+        return found
 
 
 def world(

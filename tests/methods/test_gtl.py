@@ -204,6 +204,28 @@ def test_a_trunk_learns_from_pixels() -> None:
     assert fitted.generated(*fitted.posterior(tables)["image"][:3:2]).shape == (48, 64)
 
 
+@pytest.mark.parametrize("schedule", ["joint", "staged"])
+def test_frozen_parts_of_a_trunk_stay_in_both_stages(made: World, schedule: str) -> None:
+    """Weights that are given, statistics that are not those of the rows; and dropout is off."""
+    still = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Dropout(0.9)).requires_grad_(False)
+    nn.init.constant_(still[1].running_mean, 0.3)
+    tail, bias_only = nn.Linear(32, 32), nn.Linear(32, 32)
+    bias_only.weight.requires_grad_(False)
+    trunk = nn.Sequential(still, tail, bias_only)
+    method = replace(SMALL, encoders={"trunk": trunk}, schedule=schedule, dropout=0.0, base_epochs=2, epochs=2)
+    base = method.pretrain(made.base)
+    for trained in (base, base.fit(few(made.novel, 0, 2))):
+        found, given = trained.nets_["trunk"].state_dict(), trunk.state_dict()
+        assert all(torch.equal(found[k], v) for k, v in given.items() if k.startswith("0."))
+        assert not trained.nets_["trunk"][0][0].weight.requires_grad
+        assert not trained.nets_["trunk"][2].weight.requires_grad and trained.nets_["trunk"][2].bias.requires_grad
+        before = base.nets_["trunk"].state_dict() if trained is not base else None
+        if before is not None:
+            assert not torch.equal(found["1.weight"], before["1.weight"])
+            assert torch.equal(found["2.weight"], before["2.weight"])
+            assert not torch.equal(found["2.bias"], before["2.bias"])
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [({"generator": "thawed"}, "there are 'frozen'"), ({"trunks": 3}, "1 or 2 trunks"), ({"hidden": 0}, "at least 1")],

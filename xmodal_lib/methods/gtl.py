@@ -70,7 +70,7 @@ class GTL(Method):
     disturbance: int = 64  # Nm
     domains: int = 128  # d; 0: no estimator
     gate: str = "sparsemax"  # or "softmax"
-    way: str = "active"  # how the adapters are evaluated
+    way: str = "fastest"  # how the adapters are evaluated; all ways give the same numbers
     hidden: int = 256
     trunks: int = 2  # encoders of concept and disturbance apart, or 1 for both
     dropout: float = 0.5
@@ -155,9 +155,11 @@ class GTL(Method):
             best, kept, step = -1.0, None, 0
             for epoch in range(epochs):
                 for net in self.nets_.values():  # each time, since a look at val leaves all in evaluation mode
-                    net.train(any(p.requires_grad for p in net.parameters()))
+                    net.train()
+                    for still in encoded.frozen(net):
+                        still.eval()
                 decay = 0.1 ** sum(epoch >= at for at in decay_at)
-                sums: dict[str, float] = {}
+                sums: dict[str, Tensor] = {}
                 order = [*self._batches(y, rng)]
                 for rows in order:
                     warm = min(1.0, (step + 1) / max(1, self.warmup * len(order)))
@@ -174,10 +176,11 @@ class GTL(Method):
                             centres -= 0.5 * centres.grad / max(self.centre, 1e-12)
                         centres.grad = None
                     for name, value in (losses | {"loss": loss}).items():
-                        sums[name] = sums.get(name, 0.0) + value.item() * len(rows) / len(y)
+                        sums[name] = sums.get(name, 0.0) + value.detach() * (len(rows) / len(y))
                     step += 1
-                check_finite(sums["loss"], step, f"{type(self).__name__}, {stage}")
-                line: dict[str, Any] = {"stage": stage, "part": part, "epoch": epoch + 1} | sums
+                means = {name: value.item() for name, value in sums.items()}
+                check_finite(means["loss"], step, f"{type(self).__name__}, {stage}")
+                line: dict[str, Any] = {"stage": stage, "part": part, "epoch": epoch + 1} | means
                 if val is not None and (epoch % 5 == 4 or epoch == epochs - 1):
                     line["val_accuracy"] = found = accuracy(self, val)
                     if found > best:
@@ -186,7 +189,8 @@ class GTL(Method):
                 lines.append(line)
             if kept is not None:
                 self.nets_.load_state_dict(kept)
-        self.nets_.eval().requires_grad_(True)
+        self.nets_.eval()
+        self._free(*self.nets_)
         return pd.DataFrame(lines)
 
     def _losses(self, x: Tensor, y: Tensor, centres: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
@@ -319,9 +323,7 @@ class GTL(Method):
         if not again or self.generator != "frozen":
             first.append("generator")
         names = {"all": [*first, "classifier"], "representation": first, "classifier": ["classifier"]}[part]
-        nets.requires_grad_(False)
-        for name in names:
-            nets[name].requires_grad_(True)
+        self._free(*names)
         estimator = cast(Encoder, nets["encoder"]).domains
         if estimator is None or "encoder" not in names:
             return [(nets[name], 1.0) for name in names]
@@ -329,6 +331,15 @@ class GTL(Method):
         rest = nn.ParameterList([p for p in nets["encoder"].parameters() if id(p) not in inside])
         others: list[tuple[nn.Module, float]] = [(nets[name], 1.0) for name in names if name != "encoder"]
         return [*others, (rest, 1.0), (estimator, self.estimator_rate if again else 1.0)]
+
+    def _free(self, *names: str) -> None:
+        """These nets have a gradient and no others; what is frozen of the given trunk has none in any case."""
+        self.nets_.requires_grad_(False)
+        for name in names:
+            self.nets_[name].requires_grad_(True)
+        given = self.encoders["trunk"].parameters() if "trunk" in self.encoders else ()
+        for own, p in zip(self.nets_["trunk"].parameters(), given, strict=True):
+            own.requires_grad_(own.requires_grad and p.requires_grad)
 
     def _batches(self, y: Tensor, rng: torch.Generator) -> Iterator[Tensor]:
         """A pass over the rows, `per_class` of a class together. A single row left over joins the batch before."""
