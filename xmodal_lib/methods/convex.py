@@ -58,8 +58,8 @@ class LPPlusPlus(BiasedProbe):
     sizes 4 n / lambda_max(F'F) for w and b, with momentum, and n / (4 max_c sum (f . t_c)^2) for alpha, every tenth
     step. With `val` the step that is best on it (the last one wins ties); without, the last step.
 
-    Differs: b starts at 0 (release: random, small). The release never clears alpha's gradient, so each of its steps goes
-    along the sum of all gradients so far: `accumulate=True`. In the paper alpha moves along the present one.
+    Differs: b starts at 0 (release: random, small). The release never clears alpha's gradient, so each of its steps
+    goes along the sum of all gradients so far: `accumulate=True`. In the paper alpha moves along the present one.
 
     Raises:
         ValueError: a field is impossible, or a modality or a class has no rows.

@@ -38,7 +38,9 @@ class AdapterProbe(LinearProbe):
 
     def at(self, alpha: float, layers: bool = False) -> Self:
         if layers:
-            raise ValueError("the adapter starts at random, so it has no zero-shot weights to be mixed with; layers=False")
+            raise ValueError(
+                "the adapter starts at random, so it has no zero-shot weights to be mixed with; layers=False"
+            )
         return super().at(alpha)
 
     def embed(self, query: Tables) -> Rows:

@@ -228,19 +228,18 @@ class Prompts:
 
     def _table(self) -> nn.Embedding:
         """The layer that turns token ids into vectors."""
-        return self.tower.token_embedding if isinstance(self.tower, TextTransformer) else (
-            self.tower.transformer.get_input_embeddings())  # fmt: skip
+        tower: Any = self.tower
+        return tower.token_embedding if isinstance(tower, TextTransformer) else tower.transformer.get_input_embeddings()
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
-        return self.encoder.prepare(texts).to(self._table().weight.device)
+        ids = self.encoder.prepare(texts)
+        assert isinstance(ids, Tensor)
+        return ids.to(self._table().weight.device)
 
     def _count(self, words: str) -> int:
         """Tokens of these words, without those that stand at the ends of every text."""
-        def length(text: str) -> int:
-            ids = self._ids([text, text + " x" * 8])
-            return int((ids[0] == ids[1]).int().cumprod(0).sum())  # up to where the two part
-
-        return length(words) - 1
+        ids = self._ids([words, words + " x" * 8])
+        return int((ids[0] == ids[1]).int().cumprod(0).sum()) - 1  # up to where the two part
 
 
 def _unwrapped(encoder: nn.Module) -> tuple[nn.Module, nn.Module]:
