@@ -330,6 +330,19 @@ def test_wise_ft_mixes_the_finetuned_layers_too(episode) -> None:
         AdapterProbe(iterations=5, batch=4).fit(episode.support).at(0.5, layers=True)
 
 
+def test_layers_of_both_towers_can_be_trained(episode) -> None:
+    """The head starts from the text tail as it was given, and so does zero-shot; then both tails move."""
+    tails = {m: nn.Linear(16, 16) for m in ("image", "text")}
+    for tail in tails.values():
+        nn.init.eye_(tail.weight)
+    fitted = PartialFinetuning(tails, tuned=("image", "text"), iterations=40, batch=4, lr=1e-2).fit(episode.support)
+    assert all(not torch.equal(fitted.tails_[m].weight, tails[m].weight) for m in tails)
+    text = episode.support["text"]
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.zeroshot_, unit(class_means(tails["text"](text.x), text.y, 5)))
+    assert torch.equal(fitted.start_, fitted.zeroshot_)
+
+
 def test_the_fast_default_is_one_cell_of_the_grid(episode) -> None:
     grid = {"lr": (1e-3, 1e-4), "weight_decay": (0.01,), "batch": (8,)}
     fast = LinearProbe(**FAST, iterations=150).fit(episode.support, episode.val)

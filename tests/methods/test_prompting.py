@@ -136,6 +136,11 @@ def test_prograd_of_weight_0_is_coop(episode) -> None:
     torch.testing.assert_close(ProGrad(tower(), weight=0.0, **options).fit(episode.support).context_, coop.context_)
 
 
+def test_a_temperature_of_0_is_one_clear_line(episode) -> None:
+    with pytest.raises(ValueError, match=r"temperature=0\.0; a number above 0"):
+        ProGrad(tower(), temperature=0.0).fit(episode.support)
+
+
 def test_light_answers_alike_and_is_saved_small(episode, tmp_path) -> None:
     fitted = Prompting(tower(), tokens=2, epochs=3).fit(episode.support)
     store.save(fitted.light(), tmp_path / "m")

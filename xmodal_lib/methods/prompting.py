@@ -161,6 +161,8 @@ class ProGrad(Prompting):
     temperature: float = 1.0  # divides the logits in the divergence
 
     def _prepare(self, support: Tables) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature}; a number above 0 is needed")
         self.zeroshot_ = self._prototypes(support, "text")  # (C, d)
 
     def _gradient(self, context: Tensor, head: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, float]:
