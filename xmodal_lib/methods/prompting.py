@@ -34,8 +34,6 @@ from xmodal_lib.methods.adaptation import CosineMethod, Rows, _check_classes, _m
 from xmodal_lib.tables import Tables
 from xmodal_lib.training import check_finite, generator, warmup_cosine
 
-EPOCHS = {1: 50, 2: 100, 4: 100}  # by shots, as published; 200 for more
-
 
 @dataclass
 class Prompting(CosineMethod):
@@ -68,20 +66,21 @@ class Prompting(CosineMethod):
     _shared: ClassVar[tuple[str, ...]] = ("encoders",)
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
-        self._check_fields()
+        tower = self._checked()
         tables = {m: self._of(support, m) for m in self.modalities}
         y = {m: t.y for m, t in tables.items()}
         _check_classes(y[self.modalities[0]], support.classes, self.modalities[:1])
         x = {m: self._embed_rows(m, t.x) for m, t in tables.items()}
         self._prepare(support)
         names = [self.names.get(c, c.replace("_", " ")) for c in support.classes]
-        prompts = Prompts(self.encoders["prompt"], names, self.words or self.tokens)
+        prompts = Prompts(tower, names, self.words or self.tokens)
         context = prompts.start(self.per_class, generator(self.seed, 3)).requires_grad_()
         self._check_width(prompts(context.detach()), x)
 
-        shots = len(x[self.modalities[0]]) // len(support.classes)
+        shots = len(tables[self.modalities[0]].pair.unique()) // len(support.classes)
         sizes = [min(size, len(rows)) for size, rows in zip(_shares(self.batch, len(x)), x.values(), strict=True)]
-        per_epoch, epochs = len(x[self.modalities[0]]) // sizes[0], self.epochs or EPOCHS.get(shots, 200)
+        per_epoch = len(x[self.modalities[0]]) // sizes[0]
+        epochs = self.epochs or (50 if shots <= 1 else 100 if shots <= 4 else 200)
         optimiser = torch.optim.SGD([context], lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay)
         stream = _mixed_batches(x, y, sizes, self.seed)
         best: tuple[float, Tensor, Tensor] | None = None
@@ -99,6 +98,7 @@ class Prompting(CosineMethod):
             optimiser.step()
         with torch.no_grad():
             head = prompts(context)
+        check_finite(head.sum().item(), epochs * per_epoch, type(self).__name__)
         if val is not None:
             best = self._better(best, context, head, val)
         self.context_, self.head_ = best[1:] if best else (context.detach().clone(), head)
@@ -127,15 +127,18 @@ class Prompting(CosineMethod):
             return right, context.detach().clone(), head.detach().clone()
         return best
 
-    def _check_fields(self) -> None:
+    def _checked(self) -> Encoder:
+        """The text tower, after a look at the fields."""
         if isinstance(self.modalities, str) or not self.modalities:
             raise ValueError(f"modalities={self.modalities!r}; a tuple of names is needed, such as ('image', 'text')")
-        if not isinstance(self.encoders.get("prompt"), Encoder):
+        tower = self.encoders.get("prompt")
+        if not isinstance(tower, Encoder):
             raise ValueError('prompting needs a text tower: give encoders={"prompt": towers["text"]}, an Encoder of '
                              "open_clip_towers or of the bridge")  # fmt: skip
         for name, least in (("tokens", 1), ("batch", len(self.modalities)), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)}; at least {least} is needed")
+        return tower
 
     def _check_width(self, head: Tensor, x: Rows) -> None:
         for m, rows in x.items():
