@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.episodes import Episode
 from xmodal_lib.tables import Table, Tables
+from xmodal_lib.training import seeded
 
 torch.set_num_threads(1)
 SHARED = Path(__file__).parents[2] / "shared"
@@ -80,6 +84,20 @@ def gappy(seed: int = 0) -> Episode:
         return Tables({m: t[kept[m]] for m, t in rows.items()}, image.query.classes)
 
     return Episode(part("support"), part("val"), part("query"), seed)
+
+
+@cache
+def text_tower(width: int = 16, **options: Any) -> Encoder:
+    """A small open_clip text tower with random weights, always the same: strings -> (width,)."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from open_clip.transformer import TextTransformer
+
+    with seeded(0):
+        tower = TextTransformer(24, 49_408, width=16, heads=2, layers=1, output_dim=width, **options)
+        for p in tower.parameters():
+            if p.ndim > 1:
+                torch.nn.init.normal_(p, std=0.3)
+    return Encoder("tiny-text", tower, SimpleTokenizer(context_length=24), sample="a")
 
 
 @pytest.fixture

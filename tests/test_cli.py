@@ -20,7 +20,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_names_every_command() -> None:
     said = CliRunner().invoke(app, ["--help"]).output
-    assert all(command in said for command in ("reproduce", "run", "params", "data", "doctor", "notebooks"))
+    assert all(command in said for command in ("reproduce", "run", "params", "data", "doctor", "notebooks", "predict"))
 
 
 def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

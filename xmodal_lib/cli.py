@@ -227,6 +227,36 @@ def up_to_date(notebook: Path) -> bool:
         raise ValueError(f"{notebook.name} is no notebook of format 4") from None
 
 
+@app.command()
+@clear_errors
+def predict(
+    model: Annotated[Path, typer.Argument(help="A method that xmodal_lib.predict.save wrote: the path it was given")],
+    items: Annotated[Path, typer.Argument(help="A folder of pictures, one picture, or a CSV with image, text, audio")],
+    out: Annotated[Path | None, typer.Option(help="The CSV to write; printed if not given")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Where the open_clip weights are, if they have moved")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Items at a time")] = 32,
+) -> None:
+    """Classify files with a fitted method: a table of class and probability."""
+    from xmodal_lib import predict as predictor
+
+    if not items.exists():
+        raise FileNotFoundError(f"there is no {items}; give a folder of pictures, a picture or a CSV")
+    classifier = predictor.load(model, checkpoint)
+    listed = items.is_file() and items.suffix.lower() in (".csv", ".tsv", ".txt")
+    answers, skipped = classifier.csv(items, batch) if listed else classifier.folder(items, batch)
+    for name, reason in skipped:
+        print(f"xmodal: skipped {name}: {reason}", file=sys.stderr)
+    if not len(answers):
+        raise ValueError(f"nothing in {items} could be read")
+    text = answers.to_csv(index=False)
+    if out is None:
+        say(text.rstrip("\n"))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    say(f"{len(answers)} classified, {len(skipped)} skipped: {out}")
+
+
 @data.command("list")
 @clear_errors
 def data_list() -> None:

@@ -91,6 +91,19 @@ def test_text_trunk_and_tail_make_the_tower(checkpoint, options):
         split(tower, 1, float16=True)
 
 
+def test_the_whole_tower_can_be_the_tail(checkpoint):
+    """last_blocks=-1: rows are the pictures, or the token ids, as a feature cache gives them back."""
+    name, _, path = checkpoint("resnet")
+    towers = open_clip_towers(name, path)
+    for m, items in {"image": pictures(), "text": WORDS}.items():
+        trunk, tail = split(towers[m], -1)
+        rows = trunk.encode(items)
+        assert rows.dtype == torch.float32 and rows.shape[1:] == ((3, 64, 64) if m == "image" else (12,))
+        torch.testing.assert_close(tail.train()(rows), towers[m].encode(items), rtol=1e-5, atol=1e-5)
+        assert len(list(tail.parameters())) == len(list(towers[m].module.parameters()))
+        assert trunk.digest != split(towers[m])[0].digest
+
+
 def test_towers_are_the_model(checkpoint):
     name, model, path = checkpoint("vit")
     towers = open_clip_towers(name, path)

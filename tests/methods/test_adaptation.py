@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.conftest import world
 from xmodal_lib.methods import AdapterProbe, LinearProbe, NearestMean, PartialFinetuning, TipAdapter, WiseFT, ZeroShot
-from xmodal_lib.methods.adaptation import _shares, representer
+from xmodal_lib.methods.adaptation import FAST, _shares, representer
 from xmodal_lib.tables import Tables, class_means
 from xmodal_lib.training import CellAdamW, batches, generator, warmup_cosine
 
@@ -256,3 +256,110 @@ def test_impossible_fields_are_one_clear_line(episode, fields: dict, said: str) 
 def test_divergence_names_the_step(episode) -> None:
     with pytest.raises(FloatingPointError, match=r"LinearProbe: the loss is \S+ at step"):
         LinearProbe(iterations=400, batch=4, lr=1e38, init="").fit(episode.support)
+
+
+# -- switches --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shares", "sizes"), [((0.75, 0.25), [6, 2]), ((0.1, 0.9), [1, 7]), ((1.0, 0.0), [8, 0])])
+def test_shares_of_a_batch(shares: tuple[float, ...], sizes: list[int]) -> None:
+    assert _shares(8, shares) == sizes
+
+
+def test_a_text_share_of_0_is_the_probe_of_images(episode) -> None:
+    cell = {"iterations": 80, "batch": 4, "lr": 1e-3}
+    none = LinearProbe(shares=(1.0, 0.0), **cell).fit(episode.support)
+    images = LinearProbe(modalities=("image",), **cell).fit(episode.support)
+    assert torch.equal(none.head_, images.head_)
+    equal = LinearProbe(shares=(0.5, 0.5), **cell).fit(episode.support)
+    assert torch.equal(equal.head_, LinearProbe(**cell).fit(episode.support).head_)
+
+
+@pytest.mark.parametrize("kind", [LinearProbe, AdapterProbe])
+def test_a_learnt_scale_equals_the_plain_loop(episode, kind) -> None:
+    """One cell, autograd and torch's own AdamW over all parameters, the logarithm of the scale among them."""
+    fitted = kind(iterations=60, batch=4, lr=1e-2, weight_decay=0.1, scale=20.0, learn_scale=True).fit(episode.support)
+    fixed = kind(iterations=60, batch=4, lr=1e-2, weight_decay=0.1, scale=20.0)
+    start = fixed._start(unit(class_means(episode.support["text"].x, episode.support["text"].y, 5)))
+    params = [p.clone().requires_grad_() for p in (*start, torch.tensor(20.0).log())]
+    optimiser = torch.optim.AdamW(params, lr=1.0, weight_decay=0.1)
+    streams = [batches((unit(episode.support[m].x), episode.support[m].y), 2, generator(0, 2, i))
+               for i, m in enumerate(("image", "text"))]  # fmt: skip
+    for step in range(60):
+        optimiser.param_groups[0]["lr"] = warmup_cosine(step, 60, lr=1e-2)
+        (x, y), (x_text, y_text) = (next(stream) for stream in streams)
+        z = torch.cat([x, x_text])
+        if kind is AdapterProbe:
+            z = 0.2 * torch.relu(torch.relu(z @ params[1]) @ params[2]) + 0.8 * z
+        loss = F.cross_entropy(params[-1].exp() * z @ params[0].T, torch.cat([y, y_text]))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert fitted.scale_ == pytest.approx(params[-1].exp().item(), rel=1e-3) and fitted.scale_ != 20.0
+    torch.testing.assert_close(fitted.head_, params[0].detach(), atol=1e-3, rtol=1e-3)
+    z = fitted.embed(episode.query)["image"]
+    torch.testing.assert_close(fitted.logits(episode.query)["image"], fitted.scale_ * z @ fitted.head_.T)
+
+
+def test_wise_ft_chooses_alpha_on_val(episode) -> None:
+    probe = LinearProbe(iterations=100, batch=4, lr=1e-2, grid={"lr": (1e-2,), "weight_decay": (0.0,), "batch": (4,)})
+    alphas = (0.0, 0.25, 0.5, 0.75, 1.0)
+    found = WiseFT(probe, alphas=alphas).fit(episode.support, episode.val)
+    fitted = probe.fit(episode.support, episode.val)
+    right = [int((fitted.at(a).predict(episode.val) == episode.val.labels()).sum()) for a in alphas]
+    assert found.alpha_ == alphas[right.index(max(right))]
+    assert torch.equal(found.probe_.head_, fitted.at(found.alpha_).head_)
+    assert WiseFT(probe, alphas=alphas).fit(episode.support).alpha_ == 0.5  # nothing to choose on
+    with pytest.raises(ValueError, match=r"alpha 1.5; a weight from 0"):
+        WiseFT(probe, alpha=1.5).fit(episode.support)
+
+
+def test_wise_ft_mixes_the_finetuned_layers_too(episode) -> None:
+    tail = nn.Linear(16, 16)
+    nn.init.eye_(tail.weight)
+    partial = PartialFinetuning(encoders={"image": tail}, iterations=40, batch=4, lr=1e-2).fit(episode.support)
+    half, trained = partial.at(0.5, layers=True), partial.tails_["image"].weight
+    torch.testing.assert_close(half.tails_["image"].weight, (tail.weight + trained) / 2)
+    assert torch.equal(partial.at(0.5).tails_["image"].weight, trained)
+    zero_shot = ZeroShot(encoders={"image": tail}, scale=partial.scale).fit(episode.support)
+    torch.testing.assert_close(partial.at(0.0, layers=True).proba(episode.query), zero_shot.proba(episode.query))
+    torch.testing.assert_close(partial.at(1.0, layers=True).proba(episode.query), partial.proba(episode.query))
+    method = WiseFT(PartialFinetuning(encoders={"image": tail}, iterations=40, batch=4, lr=1e-2), layers=True)
+    assert torch.equal(method.fit(episode.support).proba(episode.query), half.proba(episode.query))
+    with pytest.raises(ValueError, match="no zero-shot weights"):
+        AdapterProbe(iterations=5, batch=4).fit(episode.support).at(0.5, layers=True)
+
+
+def test_layers_of_both_towers_can_be_trained(episode) -> None:
+    """The head starts from the text tail as it was given, and so does zero-shot; then both tails move."""
+    tails = {m: nn.Linear(16, 16) for m in ("image", "text")}
+    for tail in tails.values():
+        nn.init.eye_(tail.weight)
+    fitted = PartialFinetuning(tails, tuned=("image", "text"), iterations=40, batch=4, lr=1e-2).fit(episode.support)
+    assert all(not torch.equal(fitted.tails_[m].weight, tails[m].weight) for m in tails)
+    text = episode.support["text"]
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.zeroshot_, unit(class_means(tails["text"](text.x), text.y, 5)))
+    assert torch.equal(fitted.start_, fitted.zeroshot_)
+
+
+def test_the_fast_default_is_one_cell_of_the_grid(episode) -> None:
+    grid = {"lr": (1e-3, 1e-4), "weight_decay": (0.01,), "batch": (8,)}
+    fast = LinearProbe(**FAST, iterations=150).fit(episode.support, episode.val)
+    assert fast.cells_.shape[0] == 1 and set(FAST) == {"grid"}
+    line = LinearProbe(grid=grid, iterations=150).fit(episode.support, episode.val).cells_.iloc[0]
+    assert line["val_accuracy"] == fast.cells_["val_accuracy"][0] and line["iteration"] == fast.cells_["iteration"][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"shares": (0.5,)}, r"shares=\(0.5,\); one for each"),
+        ({"shares": (0.9, 0.3)}, "that sum to 1"),
+        ({"shares": (1.5, -0.5)}, "none below 0"),
+        ({"scale": 0.0}, "scale=0.0; a number above 0"),
+    ],
+)
+def test_impossible_switches_are_one_clear_line(episode, fields: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LinearProbe(**fields).fit(episode.support)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import gappy, world
-from xmodal_lib.methods import METHODS, MLA, LinearProbe, Method, NotFitted
+from tests.conftest import gappy, text_tower, world
+from xmodal_lib.methods import METHODS, MLA, LinearProbe, Method, NotFitted, Prompting
 from xmodal_lib.methods.croma_baselines import Reading
 from xmodal_lib.methods.meta_transfer import MetaTransfer
 from xmodal_lib.methods.multimodal import Multimodal
@@ -33,6 +33,10 @@ SMALL = {
     },
     "GTL": {"modalities": ("image", "text"), "concept": 8, "disturbance": 4, "domains": 6, "hidden": 32, "lr": 0.01},
     **{name: {"modalities": ("image", "text")} for name in ("class means", "logistic regression", "cache")},
+    **{name: {"tokens": 3, "per_class": True, "epochs": 25, "lr": 0.1} for name in ("prompting", "ProGrad")},
+    **{name: {"epochs": 40} for name in ("ZS-LP", "CLAP")},
+    "LP++": {"steps": 60},
+    "L-BFGS path": {"path": (100.0, 1.0), "halvings": 2, "c": 100.0},
     "Tip-Adapter": {"grid": {"alpha": (0.5, 1.0), "beta": (1.0, 5.5)}},
     "Tip-Adapter-F": {"grid": {"alpha": (0.5, 1.0), "beta": (1.0, 5.5)}, "epochs": 3, "batch": 8},
 }
@@ -48,6 +52,8 @@ def make(name: str) -> Method:
         tail = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16)).eval()
         nn.init.eye_(tail[0].weight)
         given = given | {"encoders": {"image": tail}}
+    if issubclass(METHODS[name], Prompting):
+        given = {"encoders": {"prompt": text_tower()}} | given
     if issubclass(METHODS[name], MetaTransfer):
         nets = {m: nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16)) for m in ("image", "text", "trunk")}
         given = {"encoders": nets, "steps": 40, "lr": 0.01} | given

@@ -31,7 +31,7 @@ class Encoder(nn.Module):
             raise ValueError(f"encoder {name!r}: either `prepare` or a `trunk` that prepares is needed, not both")
         self.name = name
         self.mode = mode
-        self.about: dict[str, Any] = {}  # how it was made, where that is known
+        self.about: dict[str, Any] = {}  # how it was made, where that is known; "recipe": see `recipes`
         self.float16 = float16
         self.module = module
         self.trunk = trunk

@@ -70,7 +70,9 @@ def efficientnet(size: int = 128) -> Encoder:
         return torch.stack([look(item) for item in items]).contiguous(memory_format=torch.channels_last)
 
     blank = Image.new("RGB", (size, size))
-    return Encoder(f"efficientnet-lite0-{size}", model, pictures, sample=blank, mode=f"{size} {PIXELS}")
+    encoder = Encoder(f"efficientnet-lite0-{size}", model, pictures, sample=blank, mode=f"{size} {PIXELS}")
+    encoder.about["recipe"] = {"kind": "efficientnet", "size": size}
+    return encoder
 
 
 def minilm() -> Encoder:
@@ -87,13 +89,18 @@ def minilm() -> Encoder:
     def tokens(items: Sequence[str]) -> Tensor:
         return tokenizer(list(items), padding=True, truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
 
-    return Encoder("minilm-l6", tower, tokens, sample="a", mode=f"mean {TOKENS}")
+    encoder = Encoder("minilm-l6", tower, tokens, sample="a", mode=f"mean {TOKENS}")
+    encoder.about["recipe"] = {"kind": "minilm"}
+    return encoder
 
 
 def speech_embedding() -> Encoder:
     """Waveforms at 16 kHz -> (192,): mean and maximum over windows of the speech embedding (96 a window)."""
     mode = f"{SPEECH[2]} {WINDOW} {STEP} {SILENCE} mean max"
-    return Encoder("speech-embedding", _SpeechWindows(), _padded, sample=np.zeros(16_000, np.float32), mode=mode)
+    silence = np.zeros(16_000, np.float32)
+    encoder = Encoder("speech-embedding", _SpeechWindows(), _padded, sample=silence, mode=mode)
+    encoder.about["recipe"] = {"kind": "speech embedding"}
+    return encoder
 
 
 class _SpeechWindows(nn.Module):

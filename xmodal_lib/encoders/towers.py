@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xmodal_lib.encoders.encoder import Encoder
+from xmodal_lib.encoders.recipes import recipe_of
 from xmodal_lib.home import Unusable
 
 
@@ -71,10 +72,13 @@ def open_clip_towers(model: str, pretrained: str | os.PathLike | None = None) ->
 
     size = clip.visual.image_size
     blank = Image.new("RGB", (size, size) if isinstance(size, int) else (size[1], size[0]))
-    return {
+    towers = {
         "image": Encoder(f"{name}-image", clip.visual, pictures, sample=blank, mode=mode),
         "text": Encoder(f"{name}-text", clip.text, tokens, sample="a", mode=mode),
     }
+    for m, tower in towers.items():
+        tower.about["recipe"] = {"kind": "open_clip", "model": model, "pretrained": pretrained, "tower": m}
+    return towers
 
 
 def split(encoder: Encoder, last_blocks: int = 1, float16: bool = False) -> tuple[Encoder, nn.Module]:
@@ -82,7 +86,8 @@ def split(encoder: Encoder, last_blocks: int = 1, float16: bool = False) -> tupl
 
     `tail(trunk(x))` equals `encoder(x)`. The last block of a ModifiedResNet is its attention pool (2: and layer4), of
     a transformer its last residual block with the norm and projection after it, of a convolutional timm model its last
-    stage with the head; 0 leaves what comes after the blocks. Hugging Face text towers are cut before their projection.
+    stage with the head; 0 leaves what comes after the blocks, -1 trains the whole tower (rows are then what it is
+    given, pictures or token ids). Hugging Face text towers are cut before their projection.
     Rows of a text trunk are (L, D + 1): the tokens, and the token ids as the last column, which the tail needs for its
     mask and its pooling. The tail's batch norms keep their statistics, in training mode too: batches of a few pictures
     would ruin them.
@@ -92,13 +97,25 @@ def split(encoder: Encoder, last_blocks: int = 1, float16: bool = False) -> tupl
     """
     if encoder.trunk is not None:
         trunk, tail = split(encoder.trunk, last_blocks, float16)
+        trunk.about["recipe"] |= {"of": recipe_of(encoder)}
         return trunk, Tail(tail, copy.deepcopy(encoder.module).requires_grad_(True))
-    first, last = _cut(encoder.module, last_blocks)
+    first, last = _cut(encoder.module, last_blocks) if last_blocks != -1 else (nn.Identity(), _whole(encoder.module))
     if float16 and isinstance(encoder.module, TextTransformer):
         raise ValueError("the rows of a text trunk hold token ids, which float16 cannot; use float16=False")
-    trunk = Encoder(f"{encoder.name}-trunk{last_blocks}", first, encoder.prepare, sample=encoder.sample,
+    name = f"{encoder.name}-trunk{last_blocks}" if last_blocks >= 0 else f"{encoder.name}-whole"
+    trunk = Encoder(name, first, encoder.prepare, sample=encoder.sample,
                     mode=f"trunk {last_blocks} {encoder.mode}", float16=float16)  # fmt: skip
+    recipe = {"kind": "split", "of": recipe_of(encoder), "last_blocks": last_blocks, "float16": float16}
+    trunk.about["recipe"] = recipe
     return trunk, Tail(copy.deepcopy(last).requires_grad_(True))
+
+
+def _whole(tower: nn.Module) -> nn.Module:
+    """The tower; one that reads token ids takes them as they come out of a feature cache, float32."""
+    if isinstance(tower, HFTextEncoder):
+        raise ValueError("token ids of a Hugging Face text tower differ in length, so they cannot be kept as rows; "
+                         "use last_blocks=0")  # fmt: skip
+    return _Part(tower, lambda tower, ids: tower(ids.long())) if isinstance(tower, TextTransformer) else tower
 
 
 class Tail(nn.Sequential):

@@ -3,6 +3,8 @@
 from xmodal_lib.methods.adaptation import LinearProbe, NearestMean, WiseFT, ZeroShot
 from xmodal_lib.methods.agm import AGM
 from xmodal_lib.methods.cache import TipAdapter, TipAdapterF
+from xmodal_lib.methods.clap import CLAP, ZSLP
+from xmodal_lib.methods.convex import LogisticPath, LPPlusPlus
 from xmodal_lib.methods.croma import CroMA
 from xmodal_lib.methods.croma_baselines import (
     AlignClassify,
@@ -28,6 +30,7 @@ from xmodal_lib.methods.joint import OGM, OGMGE, Independent, Joint, SummedUnimo
 from xmodal_lib.methods.method import Method, NotFitted
 from xmodal_lib.methods.mla import MLA
 from xmodal_lib.methods.mmpareto import MMPareto
+from xmodal_lib.methods.prompting import ProGrad, Prompting
 from xmodal_lib.methods.qmf import QMF
 from xmodal_lib.methods.reconboost import ReconBoost
 
@@ -40,6 +43,12 @@ METHODS: dict[str, type[Method]] = {
     "partial finetuning": PartialFinetuning,
     "Tip-Adapter": TipAdapter,
     "Tip-Adapter-F": TipAdapterF,
+    "prompting": Prompting,
+    "ProGrad": ProGrad,
+    "ZS-LP": ZSLP,
+    "CLAP": CLAP,
+    "LP++": LPPlusPlus,
+    "L-BFGS path": LogisticPath,
     "joint": Joint,
     "OGM": OGM,
     "OGM-GE": OGMGE,

@@ -15,13 +15,15 @@ step adds multiples of z to W, so each class weight ends as its start plus a mix
 | LinearProbe(modalities=("image",), init="") | linear probing |
 | LinearProbe(modalities=("image",)) then `.at(0.5)` | WiSE-FT |
 | LinearProbe() | cross-modal linear probing; `.at(0.5)`: cross-modal WiSE-FT |
+| LinearProbe(**FAST) | the same with one cell of the grid: a twelfth of the cost |
 | AdapterProbe(), PartialFinetuning() of `finetuning` | cross-modal adapter, cross-modal partial finetuning |
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -33,10 +35,12 @@ from torch import Tensor, nn
 from xmodal_lib.methods.encoded import embed
 from xmodal_lib.methods.method import Method
 from xmodal_lib.tables import Table, Tables, check_labelled, class_means, usable
-from xmodal_lib.training import CellAdamW, batches, cells, check_finite, generator, warmup_cosine
+from xmodal_lib.training import CellAdamW, accuracy, batches, cells, check_finite, generator, warmup_cosine
 
 Rows = dict[str, Tensor]  # modality -> (n_m, ...)
 LINEAR_GRID = {"lr": (1e-3, 1e-4), "weight_decay": (0.0, 0.01, 1e-4), "batch": (8, 32)}
+# LinearProbe(**FAST): one cell instead of twelve; `benchmarks/fast.py` measures it beside the whole grid
+FAST = {"grid": {"lr": (1e-3,), "weight_decay": (0.01,), "batch": (8,)}}
 
 
 @dataclass
@@ -45,6 +49,7 @@ class CosineMethod(Method):
 
     encoders: Mapping[str, nn.Module] = field(default_factory=dict)  # a modality without one: rows are features
     scale: float = 100.0  # multiplies the cosine; CLIP's value
+    unit_prompts: bool = field(default=False, kw_only=True)  # each prompt's feature unit before the mean of its class
 
     head_: Tensor = field(init=False, repr=False, compare=False)  # (C, d)
 
@@ -71,12 +76,18 @@ class CosineMethod(Method):
     def _prototypes(self, support: Tables, modality: str) -> Tensor:
         """Class means of one modality's features, then unit: (C, d).
 
-        Differs: CLIP and CoOp make each prompt's feature unit before the mean; the release averages as here.
+        Differs: CLIP and CoOp make each prompt's feature unit before the mean (`unit_prompts`); the release does not.
         """
+        return F.normalize(self._class_means(support, modality), dim=1)
+
+    @torch.no_grad()
+    def _class_means(self, support: Tables, modality: str) -> Tensor:
+        """Class means of one modality's features (C, d), as long as they come out."""
         table = self._of(support, modality)
         _check_classes(table.y, support.classes, (modality,))
-        with torch.no_grad():
-            return F.normalize(class_means(self._encoder(modality)(table.x), table.y, len(support.classes)), dim=1)
+        features = self._encoder(modality)(table.x)
+        return class_means(F.normalize(features, dim=1) if self.unit_prompts else features, table.y,
+                           len(support.classes))  # fmt: skip
 
 
 @dataclass
@@ -127,6 +138,8 @@ class LinearProbe(CosineMethod):
     batch: int = 8
     grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(LINEAR_GRID))
     every: int = 100  # iterations between validations
+    shares: tuple[float, ...] = ()  # of a batch, one a modality, as (0.75, 0.25); () for equal ones
+    learn_scale: bool = False  # train the scale too, from `scale` on; the release has this commented out
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
         self._check_fields()
@@ -136,6 +149,8 @@ class LinearProbe(CosineMethod):
         self.zeroshot_ = self._prototypes(support, "text") if "text" in support.rows else None
         self.start_ = self._first_head(support, x)
         start = self._start(self.start_)
+        if self.learn_scale:
+            start = [*start, torch.tensor(float(self.scale)).log()]
         held = None
         if val is not None:
             held = {m: self._rows(m, t.x) for m, t in val.rows.items()}, torch.cat([t.y for t in val.rows.values()])
@@ -144,7 +159,7 @@ class LinearProbe(CosineMethod):
         options = cells(self.grid) if val is not None else [own]
         trained: dict[int, dict[str, Any]] = {}
         for group in self._groups(options):
-            sizes = _shares(options[group[0]]["batch"], len(x))
+            sizes = _shares(options[group[0]]["batch"], self.shares or len(x))
             if all(size < len(rows) or size == 0 for size, rows in zip(sizes, x.values(), strict=True)):
                 results = self._train([options[g] for g in group], start, x, y, sizes, held)
                 trained.update(zip(group, results, strict=True))
@@ -158,13 +173,14 @@ class LinearProbe(CosineMethod):
         self.cells_ = pd.DataFrame(
             [{**options[g], "val_accuracy": r["val_accuracy"], "iteration": r["iteration"]} for g, r in trained.items()]
         )
-        self._keep(trained[best]["best"])
+        self._take(trained[best]["best"])
 
-    def at(self, alpha: float) -> Self:
+    def at(self, alpha: float, layers: bool = False) -> Self:
         """WiSE-FT: the head alpha * trained + (1 - alpha) * zero-shot, as a fitted copy. alpha 1 is the probe itself.
 
         Source: Wortsman et al., CVPR 2022; Lin et al. use alpha 0.5 at every shot.
-        Differs: interpolates the head only, as Lin et al. do; WiSE-FT interpolates every weight.
+        Differs: interpolates the head only, as Lin et al. do. With `layers` every trained weight is, as in WiSE-FT:
+        that makes a difference for `PartialFinetuning`.
         """
         self._check_fitted()
         if self.zeroshot_ is None:
@@ -182,7 +198,7 @@ class LinearProbe(CosineMethod):
         if self.last_ is None:
             raise ValueError("the cell of the fields lr, weight_decay, batch was not trained; use fit(support, None)")
         last = copy.copy(self)
-        last._keep(self.last_)
+        last._take(self.last_)
         return last
 
     # -- what the methods of `finetuning` do otherwise ------------------------------------------------
@@ -216,6 +232,27 @@ class LinearProbe(CosineMethod):
     def _keep(self, params: Sequence[Tensor]) -> None:
         self.head_ = params[0]
 
+    # -- the scale, which may be one more parameter ------------------------------------------------------------
+
+    def logits(self, query: Tables) -> Rows:
+        scale = self.scale_ if self.learn_scale else self.scale
+        return {m: scale * z @ self.head_.T for m, z in self.embed(query).items()}
+
+    def _take(self, params: Sequence[Tensor]) -> None:
+        if self.learn_scale:
+            self.scale_ = params[-1].exp().item()
+        self._keep(params[:-1] if self.learn_scale else params)
+
+    def _scaled(self, params: Sequence[Tensor], x: Rows) -> Tensor:
+        """Logits (n, G, C) at the learnt scale, its logarithm (G,) the last parameter, or at the given one."""
+        if not self.learn_scale:
+            return self._scores(params, x)
+        return self._scores(params[:-1], x) * (params[-1].exp() / self.scale).view(1, -1, 1)
+
+    def _slopes(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
+        """Gradient of the mean cross-entropy for each parameter; autograd's where the scale is learnt."""
+        return autograds(self._scaled, params, x, y) if self.learn_scale else self._gradients(params, x, y)
+
     # -- the loop --------------------------------------------------------------------------------------------
 
     def _check_fields(self) -> None:
@@ -224,6 +261,12 @@ class LinearProbe(CosineMethod):
         for name in ("iterations", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; at least 1 is needed")
+        if self.shares and (len(self.shares) != len(self.modalities) or min(self.shares) < 0 or not
+                            math.isclose(sum(self.shares), 1)):  # fmt: skip
+            raise ValueError(f"shares={self.shares}; one for each of {self.modalities} is needed, none below 0, "
+                             "that sum to 1")  # fmt: skip
+        if not self.scale > 0:
+            raise ValueError(f"scale={self.scale}; a number above 0 is needed")
         if set(self.grid) != {"lr", "weight_decay", "batch"} or not all(self.grid.values()):
             raise ValueError(f"a grid needs values of lr, weight_decay and batch; this one has {dict(self.grid)}")
 
@@ -248,15 +291,15 @@ class LinearProbe(CosineMethod):
             x_batch, y_batch = next(stream)
             if step % self.every == 0:
                 with torch.no_grad():
-                    loss = cell_losses(self._scores(params, x_batch), y_batch)  # (G,)
+                    loss = cell_losses(self._scaled(params, x_batch), y_batch)  # (G,)
                 check_finite(loss.sum().item(), step, type(self).__name__)
             lrs = [warmup_cosine(step, self.iterations, lr=cell["lr"]) for cell in group]
-            optimiser.step(self._gradients(params, x_batch, y_batch), lrs)
+            optimiser.step(self._slopes(params, x_batch, y_batch), lrs)
             if step % self.every == 0:
                 accuracy = torch.full((len(group),), float("nan"))
                 if held is not None:
                     with torch.no_grad():
-                        hits = self._scores(params, held[0]).argmax(2) == held[1].unsqueeze(1)  # (n, G)
+                        hits = self._scaled(params, held[0]).argmax(2) == held[1].unsqueeze(1)  # (n, G)
                     accuracy = hits.float().mean(0)
                     better = accuracy > score
                     score, iteration = torch.where(better, accuracy, score), iteration.masked_fill(better, step)
@@ -282,14 +325,25 @@ class LinearProbe(CosineMethod):
 
 @dataclass
 class WiseFT(Method):
-    """WiSE-FT as a method of its own: `probe`, fitted, then mixed with the zero-shot head at `alpha`."""
+    """WiSE-FT as a method of its own: `probe`, fitted, then mixed with the zero-shot head at `alpha`.
+
+    With `val` and `alphas`, the first of them that is best on `val` is taken; Lin et al. never tune it.
+    """
 
     probe: LinearProbe = field(default_factory=LinearProbe)
     alpha: float = 0.5  # weight of the trained head; 0 is zero-shot, 1 the probe
+    alphas: tuple[float, ...] = ()  # to choose from on `val`; () or no `val`: `alpha`
+    layers: bool = False  # mix the trained layers of the encoder too, where the probe trains some
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
+        if wrong := [a for a in (self.alpha, *self.alphas) if not 0 <= a <= 1]:
+            raise ValueError(f"alpha {wrong[0]}; a weight from 0 (zero-shot) to 1 (the probe) is needed")
         self.probe.seed = self.seed
-        self.probe_ = self.probe.fit(support, val).at(self.alpha)
+        fitted = self.probe.fit(support, val)
+        self.alpha_ = self.alpha
+        if val is not None and self.alphas:
+            self.alpha_ = max(self.alphas, key=lambda a: accuracy(fitted.at(a, self.layers), val))  # first of the best
+        self.probe_ = fitted.at(self.alpha_, self.layers)
 
     def embed(self, query: Tables) -> Rows:
         self._check_fitted()
@@ -326,9 +380,10 @@ def representer(head: Tensor, start: Tensor | None, rows: Mapping[str, Table], r
     return pd.DataFrame({name: (part / total).numpy() for name, part in parts.items()})
 
 
-def _shares(batch: int, parts: int) -> list[int]:
-    """Rows of each modality in a batch: equal parts, the rest to the first."""
-    return [batch - (parts - 1) * (batch // parts), *[batch // parts] * (parts - 1)]
+def _shares(batch: int, parts: int | Sequence[float]) -> list[int]:
+    """Rows of each modality in a batch: equal parts, or these shares, rounded down; the rest to the first."""
+    others = [batch // parts] * (parts - 1) if isinstance(parts, int) else [int(batch * s + 1e-9) for s in parts[1:]]
+    return [batch - sum(others), *others]
 
 
 def _mixed_batches(x: Rows, y: Rows, sizes: Sequence[int], seed: int) -> Iterator[tuple[Rows, Tensor]]:
@@ -338,6 +393,12 @@ def _mixed_batches(x: Rows, y: Rows, sizes: Sequence[int], seed: int) -> Iterato
     while True:
         parts = {m: next(stream) for m, stream in streams.items()}
         yield {m: rows for m, (rows, _) in parts.items()}, torch.cat([labels for _, labels in parts.values()])
+
+
+def autograds(scores: Callable[..., Tensor], params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
+    """Gradient of each cell's mean cross-entropy for its parameters, by autograd; scores(params, x) is (n, G, C)."""
+    leaves = [p.detach().requires_grad_() for p in params]
+    return list(torch.autograd.grad(cell_losses(scores(leaves, x), y).sum(), leaves))
 
 
 def cell_losses(logits: Tensor, y: Tensor) -> Tensor:

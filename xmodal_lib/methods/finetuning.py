@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal_lib.methods.adaptation import LinearProbe, Rows, cell_losses
+from xmodal_lib.methods.adaptation import LinearProbe, Rows, autograds
 from xmodal_lib.tables import Tables
 from xmodal_lib.training import generator
 
@@ -35,6 +35,13 @@ class AdapterProbe(LinearProbe):
     lr: float = 1e-4
     weight_decay: float = 0.0
     grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(ADAPTER_GRID))
+
+    def at(self, alpha: float, layers: bool = False) -> Self:
+        if layers:
+            raise ValueError(
+                "the adapter starts at random, so it has no zero-shot weights to be mixed with; layers=False"
+            )
+        return super().at(alpha)
 
     def embed(self, query: Tables) -> Rows:
         rows = super().embed(query)
@@ -117,8 +124,22 @@ class PartialFinetuning(LinearProbe):
         return (self.scale * torch.cat([z[m] for m in x]) @ head.T).unsqueeze(1)  # (n, 1, C)
 
     def _gradients(self, params: Sequence[Tensor], x: Rows, y: Tensor) -> list[Tensor]:
-        leaves = [p.detach().requires_grad_() for p in params]
-        return list(torch.autograd.grad(cell_losses(self._scores(leaves, x), y).sum(), leaves))
+        return autograds(self._scores, params, x, y)
+
+    def at(self, alpha: float, layers: bool = False) -> Self:
+        """WiSE-FT of the head as in `LinearProbe.at`; with `layers` every trained weight of the tails is mixed too.
+
+        With `layers`, alpha 0 is zero-shot and 1 the finetuned encoder. Source: Wortsman et al., CVPR 2022, eq. 1.
+        Differs: Lin et al. leave the finetuned layers as they are (a to-do in the release).
+        """
+        mixed = super().at(alpha)
+        if layers:
+            mixed.tails_ = copy.deepcopy(self.tails_)
+            with torch.no_grad():
+                for m, tail in mixed.tails_.items():
+                    for p, first in zip(tail.parameters(), self.encoders[m].parameters(), strict=True):
+                        p.lerp_(first, 1 - alpha)
+        return mixed
 
     def _keep(self, params: Sequence[Tensor]) -> None:
         self.head_, weights = params[0], iter(params[1:])

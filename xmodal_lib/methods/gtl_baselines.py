@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from xmodal_lib.methods.convex import regression
 from xmodal_lib.methods.gtl import GTL, standardising
 from xmodal_lib.methods.method import Method
 from xmodal_lib.tables import Tables, check_labelled, class_means, usable
@@ -120,11 +121,7 @@ class Logistic(OnRows):
 
     def _learn(self, rows: dict[str, tuple[Tensor, Tensor]], classes: int) -> None:
         z, y = (torch.cat([part[k] for part in rows.values()]) for k in (0, 1))
-        model = LogisticRegression(C=self.c, max_iter=1000).fit(z.cpu().numpy(), y.cpu().numpy())
-        weight, bias = torch.from_numpy(model.coef_).to(z), torch.from_numpy(model.intercept_).to(z)
-        if classes == 2:  # scikit-learn keeps one line for two classes
-            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-        self.weight_, self.bias_ = weight, bias
+        self.weight_, self.bias_ = regression(LogisticRegression(C=self.c, max_iter=1000), z, y)
 
     def _scores(self, modality: str, z: Tensor) -> Tensor:
         return z @ self.weight_.T + self.bias_

@@ -42,8 +42,8 @@ FORMAT = "xmodal method, 1"
 CLASSES = {cls.__name__: cls for cls in (*METHODS.values(), Searched)}
 
 
-def save(method: Method, path: str | Path) -> None:
-    """Write a fitted method as PATH.safetensors and PATH.json.
+def save(method: Method, path: str | Path, inputs: Mapping[str, Any] | None = None) -> None:
+    """Write a fitted method as PATH.safetensors and PATH.json; `inputs` (plain values and tensors) go along.
 
     Raises:
         NotFitted: it has not been fitted.
@@ -51,7 +51,7 @@ def save(method: Method, path: str | Path) -> None:
     """
     method._check_fitted()
     writer = _Writer()
-    node = writer.method(method)
+    node = writer.method(method) | ({"inputs": writer.value(inputs, "inputs")} if inputs else {})
     weights, about = _files(path)
     raw = safetensors.torch.save(writer.tensors)
     head = {"format": FORMAT, "version": version("xmodal"), "sha256": hashlib.sha256(raw).hexdigest()}
@@ -70,6 +70,31 @@ def load(path: str | Path, encoders: Mapping[str, nn.Module] | None = None) -> M
         Unusable: a file is damaged, the two do not belong together, or they are not of this library and version.
         ValueError: an encoder is missing, is not of the stored architecture, or belongs to no modality of the method.
     """
+    node, tensors, about = _read(path)
+    given = dict(encoders or {})
+    try:
+        reader = _Reader(tensors, given, node.get("version", "unknown"))
+        method = reader.method(node)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"{about} cannot be read ({type(error).__name__}: {error}); save the method again") from error
+    if strange := set(given) - reader.known:
+        saved = f"for {', '.join(sorted(reader.known))}" if reader.known else "for no modality"
+        raise ValueError(f"an encoder for {min(strange)!r} is given, but {type(method).__name__} was saved with "
+                         f"encoders {saved}")  # fmt: skip
+    return method
+
+
+def inputs(path: str | Path) -> dict[str, Any]:
+    """The `inputs` that a method was saved with; {} if none. Raises as `load` does."""
+    node, tensors, about = _read(path)
+    try:
+        return _Reader(tensors, {}, "").value(node.get("inputs", {}), "inputs", None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"{about} cannot be read ({type(error).__name__}: {error}); save the method again") from error
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor], Path]:
+    """What the JSON says and the tensors of the other file, both whole; and the path of the JSON."""
     weights, about = _files(path)
     for file, other in ((about, weights), (weights, about)):
         if not file.is_file():
@@ -84,17 +109,10 @@ def load(path: str | Path, encoders: Mapping[str, nn.Module] | None = None) -> M
         raise Unusable(f"{about} is not a method saved as {FORMAT!r}; give the path that save() was given")
     if node.get("sha256") != hashlib.sha256(raw).hexdigest():
         raise Unusable(f"{weights} is damaged or not the other half of {about.name}; save the method again")
-    given = dict(encoders or {})
     try:
-        reader = _Reader(safetensors.torch.load(raw), given, node.get("version", "unknown"))
-        method = reader.method(node)
-    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
+        return node, safetensors.torch.load(raw), about
+    except SafetensorError as error:
         raise Unusable(f"{about} cannot be read ({type(error).__name__}: {error}); save the method again") from error
-    if strange := set(given) - reader.known:
-        saved = f"for {', '.join(sorted(reader.known))}" if reader.known else "for no modality"
-        raise ValueError(f"an encoder for {min(strange)!r} is given, but {type(method).__name__} was saved with "
-                         f"encoders {saved}")  # fmt: skip
-    return method
 
 
 class _Writer:
