@@ -4,31 +4,22 @@ The index is of three jobs of one small notebook, executed for real: one done, o
 """
 
 import io
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from tests.runs.conftest import sheet, write_notebook
 from xmodal_lib.runs import report
 from xmodal_lib.runs.plan import make_plan
 from xmodal_lib.views.interactive import accuracy_curve_html, latent_map_html
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs the program `chromium` (Debian: apt install chromium)"),
-]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+pytestmark = pytest.mark.slow
 
 TEXT = r"""# 10 · A small notebook
 
@@ -82,30 +73,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     states = [report.state(plan, job) for job in plan.jobs]
     assert states == ["done", "failed", "missing"], (plan.results / jobs[0] / "failed.json").read_text()
     return report.write(plan).parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page without a network; at the end nothing has failed, and nothing from outside was asked for."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    trouble: list[str] = []
-    context.route(re.compile("^(http|ws)s?:"), lambda route: route.abort())
-    page = context.new_page()
-    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda r: trouble.append(r.url) if urlsplit(r.url).scheme in ("http", "https") else None)
-    page.on("requestfailed", lambda request: trouble.append(f"{request.url[:200]}: {request.failure}"))
-    yield page
-    context.close()
-    assert not trouble
 
 
 def open_whole(page: Page, path: Path) -> None:

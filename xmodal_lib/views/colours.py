@@ -49,7 +49,7 @@ def colouring(values: pd.Series) -> Colouring:
     elif pd.api.types.is_numeric_dtype(values) and values.nunique() > MANY:
         numbers = values.to_numpy(float)
         low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
-        return Colouring(np.nan_to_num((numbers - low) / (high - low)), dict.fromkeys(RAMP, ""), low, high)
+        return Colouring(np.nan_to_num((numbers - low) / (high - low)), {c: c for c in RAMP}, low, high)
     else:
         fixed = {}
     missing = values.isna().to_numpy()

@@ -7,16 +7,19 @@ one scale, set here, so that lines and labels stay where they belong; a colour i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jscatter
 import numpy as np
 import pandas as pd
-from jscatter.label_placement import LabelPlacement
+
+with warnings.catch_warnings():  # of pandas 3, about how it is used there
+    warnings.simplefilter("ignore")
+    import jscatter
+    from jscatter.label_placement import LabelPlacement, to_js
 
 MARGIN = 0.94  # of the frame -1..1 that a map fills
-LINES = 400  # drawn at most
 LIGHT, DARK = "#ffffff", "#1d2733"
 
 
@@ -47,7 +50,7 @@ class LiveMap:
             x="x", y="y", data=data, x_scale=(-1, 1), y_scale=(-1, 1), height=height, color_by="colour",
             color_map=["#0072B2"], size_by="size", size_map=[max(2.0, s * few) for s in sizes],
             opacity=0.85 if self.n < 20_000 else 0.5, opacity_by=None, axes=False, legend=False, background_color=LIGHT,
-            color_selected=DARK, lasso_color="#0072B2", lasso_on_long_press=True, tooltip=True,
+            color_selected=DARK, lasso_color="#0072B2", lasso_on_long_press=True, reticle_color=(0.1, 0.2, 0.3, 0.12), tooltip=True,
             tooltip_properties=list(facts), tooltip_histograms=False, tooltip_preview="x",
             tooltip_preview_type="image", tooltip_preview_image_height=96, tooltip_preview_image_size="contain",
             transition_points_duration=900,
@@ -60,6 +63,18 @@ class LiveMap:
     def on_select(self, callback: Callable[[np.ndarray], None]) -> None:
         """Call `callback(points)` when the reader selects points on this map: sorted positions, maybe none."""
         self._selected.append(callback)
+
+    def on_hover(self, callback: Callable[[int | None], None]) -> None:
+        """Call `callback(point)` as the pointer comes to a point of this map, with None as it leaves."""
+        self.widget.observe(lambda change: self._quiet or callback(change["new"]), "hovering")
+
+    def point_at(self, point: int | None) -> None:
+        """Ring a point as if the pointer were on it; -1 ends that (None would be taken for point 0)."""
+        self._quiet = True
+        try:
+            self.widget.hovering = -1 if point is None or not self.visible[point] else point
+        finally:
+            self._quiet = False
 
     def select(self, points: np.ndarray) -> None:
         """Show these points as selected; nobody is told."""
@@ -103,10 +118,10 @@ class LiveMap:
     def draw(
         self, lines: Sequence[tuple[np.ndarray, str, float]], labels: Sequence[tuple[float, float, str]] = ()
     ) -> None:
-        """Lines (vertices (m, 2) of the map's own coordinates, colour, width) and labels (x, y, words) over the points."""
+        """Lines (vertices (m, 2), colour, width) and labels (x, y, words) over the points, in the map's coordinates."""
         drawn = [
             jscatter.Line([tuple(v) for v in self.frame(vertices)], line_color=colour, line_width=width)
-            for vertices, colour, width in lines[: LINES + 200]
+            for vertices, colour, width in lines
             if np.isfinite(vertices).all()
         ]
         self.scatter.annotations(drawn)
@@ -152,8 +167,11 @@ class LiveMap:
         frame["words"] = pd.Categorical(frame["words"])
         placed = LabelPlacement(frame, "words!", "x", "y", tile_size=self.height, size=13, color=DARK,
                                 background=LIGHT, positioning="center_of_mass")  # fmt: skip
-        placed.compute()
-        self.scatter.label(using=placed)
+        with warnings.catch_warnings():  # of pandas 3 too
+            warnings.simplefilter("ignore")
+            placed.compute()
+        self.widget.label_tile_size, self.widget.label_placement = placed.tile_size, placed
+        self.widget.labels = to_js(placed.get_labels_from_tiles(self.widget.label_tiles))
 
     def _on_selection(self, change: Mapping[str, Any]) -> None:
         if self._quiet:
@@ -165,4 +183,6 @@ class LiveMap:
 
     def _tooltip(self, event: Mapping[str, Any], card: Callable[[int], tuple[str, Mapping[str, str]]]) -> None:
         preview, facts = card(int(event["index"]))
-        self.widget.send({"type": event["type"], "index": event["index"], "preview": preview, "properties": dict(facts)})
+        self.widget.send(
+            {"type": event["type"], "index": event["index"], "preview": preview, "properties": dict(facts)}
+        )

@@ -35,6 +35,7 @@ STYLE = """<style>
 .xm .views > div { min-width: 130px; flex: 1; }
 .xm .views > .seen { flex: 0 0 auto; min-width: 0; }
 .xm .views img { border: 1px solid #dde3e9; border-radius: 6px; background: white; display: block; }
+.xm .several { display: flex; gap: 5px; flex-wrap: wrap; }
 .xm .words { font-size: 17px; margin: 0 0 4px; }
 .xm audio { width: 100%; height: 34px; min-width: 130px; }
 .xm .near { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 6px; }
@@ -42,7 +43,7 @@ STYLE = """<style>
   max-height: 330px; overflow: auto; padding: 2px; }
 .xm figure { margin: 0; border: 1px solid #dde3e9; border-radius: 6px; padding: 4px; text-align: center;
   background: white; overflow: hidden; border-bottom: 3px solid var(--c, #dde3e9); min-width: 0; }
-.xm figure img { width: 100%; max-width: 56px; aspect-ratio: 1; object-fit: contain; }
+.xm figure img { width: 100%; max-width: 56px; aspect-ratio: 1; object-fit: contain; display: block; margin: 0 auto 2px; }
 .xm figure.same { box-shadow: 0 0 0 2px #1d2733; }
 .xm figcaption { font-size: 11px; line-height: 1.25; overflow-wrap: anywhere; display: -webkit-box; overflow: hidden;
   -webkit-line-clamp: 2; -webkit-box-orient: vertical; }
@@ -58,7 +59,9 @@ STYLE = """<style>
 .xm svg { width: 100%; height: auto; display: block; }
 .xm svg text { font: 11px system-ui, sans-serif; fill: #56616d; }
 .xm-bar { align-items: flex-end; flex-wrap: wrap; gap: 4px 10px; padding: 0 0 6px; }
-.xm-panel { border: 1px solid #dde3e9; border-radius: 8px; padding: 10px 12px; background: #fff; }
+.xm-panel > * { max-width: 100%; box-sizing: border-box; }
+.xm-panel select { margin-right: 4px; }
+.xm-panel { box-sizing: border-box; border: 1px solid #dde3e9; border-radius: 8px; padding: 10px 12px; background: #fff; }
 .xm-map { border: 1px solid #dde3e9; border-radius: 8px; overflow: hidden; background: #fff; }
 .xm-tabs button { font-weight: 600; }
 .xm-all label, .xm-all .widget-label { font-size: 12px; color: #56616d; }
@@ -69,6 +72,10 @@ BLANK = "no picture"
 
 def block(*parts: str) -> str:
     return f'<div class="xm">{"".join(parts)}</div>'
+
+
+def safe(words: object) -> str:
+    return html.escape(str(words))
 
 
 def say(words: str) -> str:
@@ -115,22 +122,39 @@ def scale(low: float, high: float, stops: Sequence[str], title: str) -> str:
     )
 
 
-def view(modality: str, opened: Any) -> str:
-    """One modality of an item: its picture, its words, or its sound to play; or that it is missing."""
-    head = f"<h4>{html.escape(modality)}</h4>"
-    if opened is None:
-        return f'<div>{head}<p class="soft">this item has no {html.escape(modality)}</p></div>'
-    if isinstance(opened, Image.Image):
-        return f'<div class="seen">{head}<img width="112" alt="{html.escape(modality)}" src="{picture_uri(opened, 224)}"></div>'
-    if isinstance(opened, str):
-        return f'<div>{head}<p class="words">{html.escape(opened)}</p></div>'
-    samples, rate = opened
+def key(sizes: Mapping[str, float]) -> str:
+    """Which modality has points of which size, in pixels; "" where there is one."""
+    if len(sizes) < 2:
+        return ""
+    dots = [f'<span><i class="swatch" style="--c:#7b8794;width:{s:.0f}px;height:{s:.0f}px"></i>{html.escape(m)}</span>'
+            for m, s in sizes.items()]  # fmt: skip
+    marks = "<span>◆&nbsp;class prototype: the mean of a class, drawn where its nearest points lie</span>"
+    return block(f'<div class="legend soft" role="list" aria-label="sizes">{"".join(dots)}{marks}</div>')
+
+
+def view(modality: str, opened: Sequence[Any]) -> str:
+    """One modality of an item: its pictures, its words, its sounds to play; or that it is missing."""
+    head, name = f"<h4>{html.escape(modality)}</h4>", html.escape(modality)
+    there = [what for what in opened if what is not None]
+    if not there:
+        why = f"this item has no {name}" if not len(opened) else f"the {name} is missing or cannot be read"
+        return f'<div>{head}<p class="soft">{why}</p></div>'
+    pictures = [what for what in there if isinstance(what, Image.Image)]
+    sides = (112, 224) if len(pictures) == 1 else (72, 144)  # on the page, and of its pixels
+    shown = "".join(f'<img width="{sides[0]}" alt="{name}" src="{picture_uri(p, sides[1])}">' for p in pictures)
+    words = list(dict.fromkeys(what for what in there if isinstance(what, str)))
+    shown += "".join(f'<p class="words">{html.escape(w)}</p>' for w in words)
+    shown += "".join(_sound(name, *what) for what in there if isinstance(what, tuple))
+    return f'<div class="{"seen" if pictures else "heard"}">{head}<div class="several">{shown}</div></div>'
+
+
+def _sound(name: str, samples: np.ndarray, rate: int) -> str:
     cut = len(samples) > SECONDS * rate
     note = f'<p class="soft">the first {SECONDS} of {len(samples) / rate:.0f} s</p>' if cut else ""
-    return f'<div>{head}<audio controls src="{sound_uri(samples, rate)}" aria-label="{html.escape(modality)}"></audio>{note}</div>'
+    return f'<audio controls src="{sound_uri(samples, rate)}" aria-label="{name}"></audio>{note}'
 
 
-def item(title: str, facts: Mapping[str, Any], opened: Mapping[str, Any], colour: str = "") -> str:
+def item(title: str, facts: Mapping[str, Any], opened: Mapping[str, Sequence[Any]], colour: str = "") -> str:
     """An item in all its modalities, and what is known of the point that was clicked."""
     swatch = f'<i class="swatch" style="--c:{colour}"></i>' if colour else ""
     chips = "".join(
@@ -167,11 +191,11 @@ def table(frame: pd.DataFrame, most: int = 200) -> str:
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>{more}'
 
 
-def confusion(true: Sequence[str], answered: Sequence[str], by: str) -> str:
+def confusion(true: Sequence[str] | np.ndarray, answered: Sequence[str] | np.ndarray, by: str, cut: str = "") -> str:
     """Which classes of a selection are taken for which: the right share in a sentence, and a table of counts."""
     true, answered = np.asarray(true, object), np.asarray(answered, object)
     right = float(np.mean(true == answered))
-    line = f"{right:.0%} of these {len(true):,} points are answered with their class, {by}."
+    line = f"{cut}{right:.0%} of these {len(true):,} points are answered with their class, {by}."
     names = list(dict.fromkeys(true))
     if len(names) == 1:
         line += f" All are of one class, {names[0]}."

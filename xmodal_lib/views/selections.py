@@ -1,7 +1,7 @@
 """Named selections of points, kept by row id: they outlast the session, a filter, and another order of the points.
 
-    save("selections.json", {"odd ones": ["image 12", "speech 40"]})
-    points, missing = find(collection.points["row"], load("selections.json")["odd ones"])
+save("selections.json", {"odd ones": ["image 12", "speech 40"]})
+points, missing = find(collection.points["row"], load("selections.json")["odd ones"])
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What if the weight of the words were larger, or the shots fewer? A classifier behind sliders, and its accuracy.
 
-    study = Study({"shots": (1, 4, 16), "alpha": (0, 0.5, 1)}, predict, points, true)
-    study.accuracy(shots=4, alpha=0.5)
-    study.sweep("alpha", {"shots": 4, "alpha": 0.5})       # accuracy at each alpha, all else as it is
+study = Study({"shots": (1, 4, 16), "alpha": (0, 0.5, 1)}, predict, points, true)
+study.accuracy(shots=4, alpha=0.5)
+study.sweep("alpha", {"shots": 4, "alpha": 0.5})       # accuracy at each alpha, all else as it is
 """
 
 from __future__ import annotations
