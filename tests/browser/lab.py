@@ -108,17 +108,24 @@ class Lab:
         centre = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
         return centre + np.asarray(frame) * half * [1, -1]
 
-    def lasso(self, corners: np.ndarray) -> None:
-        """Draw a lasso through corners (m, 2) on the screen, with Shift held; one that ends where it began is a click."""
-        mouse, keyboard = self.page.mouse, self.page.keyboard
+    def lasso(self, corners: np.ndarray, number: int = 0) -> None:
+        """Draw a lasso through corners (m, 2) on the screen; one that ends where it began would be a click.
+
+        With the lasso of the map's toolbar: Shift, its key, is taken by JupyterLab to select cells.
+        """
+        mouse = self.page.mouse
+        self.tool("lasso", number)
         mouse.move(*corners[0])
-        keyboard.down("Shift")
         mouse.down()
         for x, y in corners[1:]:
             mouse.move(x, y, steps=6)
-            self.page.wait_for_timeout(15)  # the map takes a corner every 10 ms
+            self.page.wait_for_timeout(12)  # the map takes a corner every 10 ms
         mouse.up()
-        keyboard.up("Shift")
+
+    def tool(self, name: str, number: int = 0) -> None:
+        """Take a tool of the toolbar of map `number`: "pan" or "lasso"."""
+        place = {"pan": 0, "lasso": 1}[name]
+        self.page.locator(".xm-map").nth(number).locator("button").nth(place).click()
 
     def state(self) -> dict[str, Any]:
         """What a cell wrote last to state.json."""

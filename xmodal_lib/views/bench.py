@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 INK, PAIR, GAP = "#1d2733", (0.35, 0.4, 0.46, 0.55), "#CC79A7"
 NAMED = 60  # prototypes that get a label
+BESIDE = 420  # pixels of height of two maps side by side
 ONE, ALL, NONE = "one map only", "everything", "none"
 
 
@@ -38,11 +39,15 @@ class Bench:
         self.changes, self.study = MovedPanel(explorer), StudyPanel(explorer)
         self._controls()
         self._draw_with()
-        self.box = w.VBox([w.HTML(panels.STYLE), self.head, *self._bars(), self._body()], layout={"width": "100%"})
+        rows = [w.HTML(panels.STYLE), self.head, *self._bars(), self._body()]
+        self.box = w.VBox(rows, layout={"width": "100%"})
         self.box.add_class("xm-all")
+        self._ready = False  # draw over the points once, not at each of these
         self.mapped()
         self.coloured()
         self.filtered()
+        self._ready = True
+        self._lines()
         if len(explorer.selected):
             self.selected()
 
@@ -89,6 +94,10 @@ class Bench:
             elif seat.name != name:
                 self.maps[k].move(self.explorer.collection.maps[name])
             seat.show(name)
+        both = len(names) > 1  # each needs as much width as it is high, or points lie outside
+        self.left.layout.flex = f"4 1 {2 * BESIDE + 110}px" if both else f"3 1 {self.explorer.height + 50}px"
+        for live in self.maps:
+            live.resize(min(self.explorer.height, BESIDE) if both else self.explorer.height)
         self.board.children = [seat.box for seat in self.seats[: len(names)]]
         controls.put(self.first, names[0])
         controls.put(self.second, names[1] if len(names) > 1 else ONE)
@@ -118,7 +127,7 @@ class Bench:
         controls.seen(self.values, False)
         self.status = w.HTML()
         names = [t for t in ("Item", "Selection", "Moved", "What if") if t != "What if" or e.studies]
-        self.tabs = w.ToggleButtons(options=names, style={"button_width": "94px"})
+        self.tabs = w.ToggleButtons(options=names, style={"button_width": "auto"})
         self.tabs.add_class("xm-tabs")
         for control in (self.first, self.second):
             controls.on(control, lambda _: e.set_maps(*self._chosen()))
@@ -143,15 +152,21 @@ class Bench:
 
     def _bars(self) -> list[w.Widget]:
         clear = controls.button("Show all", "end search and filter", self._clear)
-        return [controls.bar(self.first, self.second, self.colour, self.search, self.by, self.values, clear, self.status),
-                controls.bar(self.proto, self.anchor, self.pairs, self.gap, self.link)]  # fmt: skip
+        seen = [self.first, self.second, self.colour, self.search, self.by, self.values, clear, self.status]
+        return [controls.bar(*seen), controls.bar(self.proto, self.anchor, self.pairs, self.gap, self.link)]
 
     def _body(self) -> w.Widget:
-        self.panes = {"Item": self.item, "Selection": self.selection, "Moved": self.changes, "What if": self.study}
-        left = w.VBox([self.board, self.legend], layout={"flex": "3 1 560px", "min_width": "300px"})
+        self.panes: dict[str, Any] = {
+            "Item": self.item,
+            "Selection": self.selection,
+            "Moved": self.changes,
+            "What if": self.study,
+        }
+        left = w.VBox([self.board, self.legend], layout={"min_width": "300px"})
         boxes = [pane.box for pane in self.panes.values()]
-        side = w.VBox([self.tabs, *boxes], layout={"flex": "2 1 380px", "min_width": "300px"})
+        side = w.VBox([self.tabs, *boxes], layout={"flex": "2 1 360px", "min_width": "300px"})
         side.add_class("xm-panel")
+        self.left = left
         layout = {"flex_flow": "row wrap", "grid_gap": "12px", "align_items": "flex-start", "width": "100%"}
         return w.HBox([left, side], layout=layout)
 
@@ -199,6 +214,8 @@ class Bench:
     def _lines(self) -> None:
         """Pairs of the selection, prototypes, anchors and gap, on each map."""
         e = self.explorer
+        if not self._ready:
+            return
         for live, name in zip(self.maps, e.names, strict=False):
             xy, r = e.collection.maps[name], live.unit(8)
             lines: list[Any] = self._pairs(xy) if self.pairs.value else []
@@ -223,8 +240,7 @@ class Bench:
         for point in e.selected[~pd.Series(self.shelf.items[e.selected]).duplicated().to_numpy()][:LINES].tolist():
             own = np.sort(self.shelf.of_item(point))
             own = own[e.shown[own] & np.isfinite(xy[own]).all(1)]
-            if len(own) > 1:
-                lines.append((xy[own], PAIR, 1))
+            lines += [(xy[[own[0], other]], PAIR, 1) for other in own[1:]]  # a bend in a line would grow a spike
         return lines
 
     def _prototypes(self, z: np.ndarray, xy: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -70,4 +70,5 @@ def palette(n: int) -> list[str]:
 
 
 def _mixed(colour: str, other: str, share: float) -> str:
-    return to_hex((1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other)))
+    r, g, b = (1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other))
+    return to_hex((float(r), float(g), float(b)))

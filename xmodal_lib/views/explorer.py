@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,13 @@ from xmodal_lib.views.shelf import Shelf
 from xmodal_lib.views.what_if import Study
 
 NEAR = 5  # neighbours of each modality
+
+
+class Kept(NamedTuple):
+    """The filter: only points with one of these values in this column."""
+
+    column: str
+    values: tuple[str, ...]
 
 
 class Explorer:
@@ -67,7 +74,7 @@ class Explorer:
         self.shown = np.ones(len(points), bool)  # points that pass search and filter
         self.selections: dict[str, list[str]] = {}  # name -> row ids
         self.column = "class"  # coloured by
-        self._words, self._kept = "", ("", ())  # searched, and (column, values) kept
+        self._words, self._kept = "", Kept("", ())
         self.extra: dict[str, pd.Series] = {}  # columns that sliders change
         self._units: dict[str, np.ndarray] = {}
         self._callbacks: list[Callable[[np.ndarray], None]] = []
@@ -83,10 +90,13 @@ class Explorer:
     def columns(self) -> list[str]:
         """Columns that points can be coloured and filtered by: those whose values come again, and numbers."""
         points = self.collection.points
-        useful = [c for c in points if c not in ("row", "item") and points[c].map(type).ne(list).all()
-                  and (points[c].nunique() < max(len(points) / 2, 2) or pd.api.types.is_float_dtype(points[c]))]  # fmt: skip
+        useful = [str(c) for c in points if c not in ("row", "item") and self._groups(points[c])]
         first = [c for c in ("class", "modality") if c in useful]
         return [*first, *(c for c in useful if c not in first), *self.extra]
+
+    @staticmethod
+    def _groups(values: pd.Series) -> bool:
+        return pd.api.types.is_float_dtype(values) or values.nunique() < max(len(values) / 2, 2)
 
     def values(self, column: str) -> pd.Series:
         if column not in self.collection.points and column not in self.extra:
@@ -176,11 +186,11 @@ class Explorer:
 
     def keep(self, column: str, values: Sequence[str]) -> None:
         """Show only the points with one of these values in a column; no values show all."""
-        self._kept = (column, tuple(map(str, values)))
+        self._kept = Kept(column, tuple(map(str, values)))
         self._filter()
 
     def show_all(self) -> None:
-        self._words, self._kept = "", ("", ())
+        self._words, self._kept = "", Kept("", ())
         self._filter()
 
     def set_maps(self, *names: str) -> None:
@@ -274,9 +284,11 @@ class Explorer:
         """All words of a point in lower case, gathered once."""
         if not hasattr(self, "_gathered"):
             points = self.collection.points
-            columns = [c for c in points if not pd.api.types.is_numeric_dtype(points[c]) and c != "row"]
+            columns = [str(c) for c in points if not pd.api.types.is_numeric_dtype(points[c]) and c != "row"]
             words = points[columns[0]].astype(str)
-            self._gathered = words.str.cat([points[c].fillna("").astype(str) for c in columns[1:]], " ").str.lower()
+            for column in columns[1:]:
+                words = words + " " + points[column].fillna("").astype(str)
+            self._gathered = words.str.lower()
         return self._gathered
 
 

@@ -19,7 +19,8 @@ TILES = 60  # of a gallery
 LISTED = 300  # points that can be chosen from a list
 ASKED = 2000  # points of a selection whose confusion is told
 FIRST = ("choose …", -1)  # of a list one may choose from
-HELP = "Drag with Shift held, or press long, to draw a lasso; click a point to open it; drag to move, scroll to zoom."
+HELP = ("Take the lasso at the map's left edge (or press long) and draw around points; click a point to open it; "
+        "drag to move, scroll to zoom. By keys: search, then select all that is shown.")  # fmt: skip
 
 
 class ItemPanel:
@@ -35,7 +36,9 @@ class ItemPanel:
 
     def show(self, point: int) -> None:
         e, shelf = self.explorer, self.explorer.shelf
-        facts = {c: v for c, v in e.collection.points.iloc[point].items() if c != "item" and pd.notna(v) and str(v)}
+        facts = {
+            str(c): v for c, v in e.collection.points.iloc[point].items() if c != "item" and pd.notna(v) and str(v)
+        }
         facts |= {c: series.iloc[point] for c, series in e.extra.items() if pd.notna(series.iloc[point])}
         facts = {c: f"{v:.3g}" if isinstance(v, float) else v for c, v in facts.items() if v != shelf.names[point]}
         colour = e.colouring()
@@ -64,7 +67,7 @@ class SelectionPanel:
         self.explorer = explorer
         self.said, self.heard = w.HTML(), w.HTML()
         self.parts = {"Gallery": w.HTML(), "Table": w.HTML(), "Confusion": w.HTML()}
-        self.part = w.ToggleButtons(options=list(self.parts), style={"button_width": "84px"})
+        self.part = w.ToggleButtons(options=list(self.parts), style={"button_width": "auto"})
         controls.on(self.part, lambda name: self._fill())
         self.pick = controls.choice("Open one", [FIRST], -1, "100%")
         controls.on(self.pick, self._open)
@@ -228,7 +231,7 @@ class StudyPanel:
         accuracy = self.explorer.judge(name, **values)
         if self.follow.value:
             self.explorer.colour_by(self.explorer.SLIDERS)
-        self.shown.value = panels.block(f'<p><span class="big" role="status">{accuracy:.1%}</span> '
-                                        f'<span class="soft">right of {len(study.points):,} points asked</span></p>')  # fmt: skip
+        words = f'<span class="soft">right of {len(study.points):,} points asked</span>'
+        self.shown.value = panels.block(f'<p><span class="big" role="status">{accuracy:.1%}</span> {words}</p>')
         drawn = [panels.curve(study.sweep(label, values), values[label], label) for label in self.sliders]
         self.curves.value = panels.block("<h4>Accuracy along each slider, the others held</h4>", *drawn)

@@ -36,13 +36,14 @@ class LiveMap:
         self.n, self.height = len(xy), height
         self.shown = np.ones(self.n, bool)  # by the filter
         self._selected: list[Callable[[np.ndarray], None]] = []
+        self._hovered: list[Callable[[int | None], None]] = []
         self._quiet = False
         self._place(xy)
         used, size = np.unique(size, return_inverse=True)
         sizes = [sizes[min(i, len(sizes) - 1)] for i in used]
         data = pd.DataFrame({"x": self.at[:, 0], "y": self.at[:, 1]})
         data["colour"] = pd.Categorical(["all"] * self.n, ["all"])
-        data["size"] = pd.Categorical.from_codes(size, [str(i) for i in range(len(sizes))])
+        data["size"] = _categories(size, len(sizes))
         for name in facts:
             data[name] = ""
         few = max(0.35, min(1.0, (5000 / max(self.n, 1)) ** 0.35))  # many points are drawn smaller
@@ -50,7 +51,8 @@ class LiveMap:
             x="x", y="y", data=data, x_scale=(-1, 1), y_scale=(-1, 1), height=height, color_by="colour",
             color_map=["#0072B2"], size_by="size", size_map=[max(2.0, s * few) for s in sizes],
             opacity=0.85 if self.n < 20_000 else 0.5, opacity_by=None, axes=False, legend=False, background_color=LIGHT,
-            color_selected=DARK, lasso_color="#0072B2", lasso_on_long_press=True, reticle_color=(0.1, 0.2, 0.3, 0.12), tooltip=True,
+            color_selected=DARK, lasso_color="#0072B2", lasso_on_long_press=True, tooltip=True,
+            reticle_color=(0.1, 0.2, 0.3, 0.12),
             tooltip_properties=list(facts), tooltip_histograms=False, tooltip_preview="x",
             tooltip_preview_type="image", tooltip_preview_image_height=96, tooltip_preview_image_size="contain",
             transition_points_duration=900,
@@ -59,6 +61,7 @@ class LiveMap:
         self.widget = self.scatter.show(["pan_zoom", "lasso", "full_screen", "download", "reset"])
         self.widget._handle_tooltip = lambda event: self._tooltip(event, card)
         self.widget.observe(self._on_selection, "selection")
+        self.widget.observe(self._on_hover, "hovering")
 
     def on_select(self, callback: Callable[[np.ndarray], None]) -> None:
         """Call `callback(points)` when the reader selects points on this map: sorted positions, maybe none."""
@@ -66,7 +69,7 @@ class LiveMap:
 
     def on_hover(self, callback: Callable[[int | None], None]) -> None:
         """Call `callback(point)` as the pointer comes to a point of this map, with None as it leaves."""
-        self.widget.observe(lambda change: self._quiet or callback(change["new"]), "hovering")
+        self._hovered.append(callback)
 
     def point_at(self, point: int | None) -> None:
         """Ring a point as if the pointer were on it; -1 ends that (None would be taken for point 0)."""
@@ -91,8 +94,7 @@ class LiveMap:
         if not numbers:  # colours that no point has would shift those of the others
             used, codes = np.unique(codes, return_inverse=True)
             colours = [colours[i] for i in used]
-        names = [str(i) for i in range(len(colours))]
-        self.scatter._data["colour"] = codes if numbers else pd.Categorical.from_codes(codes, names)
+        self.scatter._data["colour"] = codes if numbers else _categories(codes, len(colours))
         self.scatter.color(by="colour", map=list(colours), norm=(0, 1) if numbers else None, skip_widget_update=True)
         self._send(moving=False)
 
@@ -104,6 +106,11 @@ class LiveMap:
         self.scatter.xy(x="x", y="y", x_scale=(-1, 1), y_scale=(-1, 1), skip_widget_update=True)
         self._send(moving=True)
         self._hide()
+
+    def resize(self, height: int) -> None:
+        if height != self.height:
+            self.height = height
+            self.scatter.height(height)
 
     def filter(self, shown: np.ndarray) -> None:
         """Show only these points, a mask (n,)."""
@@ -166,7 +173,8 @@ class LiveMap:
         frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "words": [words for *_, words in labels]})
         frame["words"] = pd.Categorical(frame["words"])
         placed = LabelPlacement(frame, "words!", "x", "y", tile_size=self.height, size=13, color=DARK,
-                                background=LIGHT, positioning="center_of_mass")  # fmt: skip
+                                background=LIGHT, font=jscatter.arial.bold,
+                                positioning="center_of_mass")  # fmt: skip
         with warnings.catch_warnings():  # of pandas 3 too
             warnings.simplefilter("ignore")
             placed.compute()
@@ -181,8 +189,17 @@ class LiveMap:
         for callback in self._selected:
             callback(points)
 
+    def _on_hover(self, change: Mapping[str, Any]) -> None:
+        if not self._quiet:
+            for callback in self._hovered:
+                callback(change["new"])
+
     def _tooltip(self, event: Mapping[str, Any], card: Callable[[int], tuple[str, Mapping[str, str]]]) -> None:
         preview, facts = card(int(event["index"]))
         self.widget.send(
             {"type": event["type"], "index": event["index"], "preview": preview, "properties": dict(facts)}
         )
+
+
+def _categories(codes: np.ndarray, n: int) -> pd.Categorical:
+    return pd.Categorical.from_codes(pd.Index(codes), pd.Index([str(i) for i in range(n)]))

@@ -72,9 +72,9 @@ def vote(z: np.ndarray, labels: Sequence[str] | np.ndarray, points: np.ndarray, 
 
 
 def prototypes(z: np.ndarray, labels: Sequence[str] | np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Class names in order of appearance, and the mean (C, d) of the unit rows z (n, d) of each; absent rows are no part.
+    """Class names in order of appearance, and the mean (C, d) of the unit rows z (n, d) of each.
 
-    A class without a row in the space is left out.
+    Absent rows are no part of it; a class without a row in the space is left out.
     """
     labels, there = np.asarray(labels, object), np.isfinite(z).all(1)
     names = [str(name) for name in pd.unique(labels[there])]

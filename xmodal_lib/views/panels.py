@@ -1,4 +1,4 @@
-"""What the explorer shows beside its maps, as HTML that needs nothing from outside: an item, a gallery, a table, a curve.
+"""What the explorer shows beside its maps, as HTML that needs nothing from outside: an item, a table, a curve, ...
 
 All words are escaped; pictures and sounds are data URIs; every picture has a text alternative.
 """
@@ -19,7 +19,7 @@ from PIL import Image
 SECONDS = 10  # of a sound, at most: it travels inside the page
 STYLE = """<style>
 .xm { font: 13px/1.45 system-ui, "Segoe UI", Roboto, sans-serif; color: #1d2733; }
-.xm h3 { font-size: 15px; margin: 0 0 2px; }
+.xm h3 { font-size: 15px; font-weight: 650; margin: 4px 0 2px; }
 .xm h4 { font-size: 11px; margin: 14px 0 5px; color: #56616d; text-transform: uppercase; letter-spacing: .05em; }
 .xm p { margin: 4px 0; }
 .xm .soft { color: #56616d; }
@@ -28,6 +28,7 @@ STYLE = """<style>
 .xm .chip { display: inline-block; border-radius: 9px; padding: 0 8px; background: #e8edf2; margin: 0 4px 2px 0; }
 .xm .swatch { display: inline-block; border-radius: 50%; background: var(--c); box-shadow: 0 0 0 1px #0002;
   vertical-align: -1px; margin-right: 5px; flex: none; width: 11px; height: 11px; }
+.xm .ramp { display: inline-block; width: 160px; height: 11px; border-radius: 3px; margin: 0 8px; }
 .xm .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; max-height: 86px; overflow: auto; padding: 2px 0; }
 .xm .legend span { display: inline-flex; align-items: center; white-space: nowrap; }
 .xm .legend small { color: #56616d; margin-left: 4px; }
@@ -43,7 +44,8 @@ STYLE = """<style>
   max-height: 330px; overflow: auto; padding: 2px; }
 .xm figure { margin: 0; border: 1px solid #dde3e9; border-radius: 6px; padding: 4px; text-align: center;
   background: white; overflow: hidden; border-bottom: 3px solid var(--c, #dde3e9); min-width: 0; }
-.xm figure img { width: 100%; max-width: 56px; aspect-ratio: 1; object-fit: contain; display: block; margin: 0 auto 2px; }
+.xm figure img { width: 100%; max-width: 56px; aspect-ratio: 1; object-fit: contain; display: block;
+  margin: 0 auto 2px; }
 .xm figure.same { box-shadow: 0 0 0 2px #1d2733; }
 .xm figcaption { font-size: 11px; line-height: 1.25; overflow-wrap: anywhere; display: -webkit-box; overflow: hidden;
   -webkit-line-clamp: 2; -webkit-box-orient: vertical; }
@@ -61,9 +63,11 @@ STYLE = """<style>
 .xm-bar { align-items: flex-end; flex-wrap: wrap; gap: 4px 10px; padding: 0 0 6px; }
 .xm-panel > * { max-width: 100%; box-sizing: border-box; }
 .xm-panel select { margin-right: 4px; }
-.xm-panel { box-sizing: border-box; border: 1px solid #dde3e9; border-radius: 8px; padding: 10px 12px; background: #fff; }
+.xm-panel { box-sizing: border-box; }
+.xm-panel { border: 1px solid #dde3e9; border-radius: 8px; padding: 10px 12px; background: #fff; }
 .xm-map { border: 1px solid #dde3e9; border-radius: 8px; overflow: hidden; background: #fff; }
 .xm-tabs button { font-weight: 600; }
+.xm-all .widget-toggle-button { padding: 0 14px; }
 .xm-all label, .xm-all .widget-label { font-size: 12px; color: #56616d; }
 .xm-all button:focus-visible, .xm-all select:focus-visible, .xm-all input:focus-visible { outline: 2px solid #0072b2; }
 </style>"""
@@ -107,7 +111,8 @@ def sound_uri(samples: np.ndarray, rate: int) -> str:
 def legend(colours: Mapping[str, str], counts: Mapping[str, int], title: str) -> str:
     """The colours of a map by name, with how many points have each."""
     entries = [
-        f'<span><i class="swatch" style="--c:{colour}"></i>{html.escape(name)}<small>{counts.get(name, 0):,}</small></span>'
+        f'<span><i class="swatch" style="--c:{colour}"></i>{html.escape(name)}'
+        f"<small>{counts.get(name, 0):,}</small></span>"
         for name, colour in colours.items()
     ]
     return block(f'<div class="legend" role="list" aria-label="{html.escape(title)}">{"".join(entries)}</div>')
@@ -115,11 +120,8 @@ def legend(colours: Mapping[str, str], counts: Mapping[str, int], title: str) ->
 
 def scale(low: float, high: float, stops: Sequence[str], title: str) -> str:
     """The legend of a column of numbers."""
-    ramp = ",".join(stops)
-    return block(
-        f'<div class="legend"><span>{html.escape(title)}&nbsp; {low:.3g}<i style="display:inline-block;width:160px;'
-        f'height:11px;border-radius:3px;margin:0 8px;background:linear-gradient(90deg,{ramp})"></i>{high:.3g}</span></div>'
-    )
+    ramp = f'<i class="ramp" style="background:linear-gradient(90deg,{",".join(stops)})"></i>'
+    return block(f'<div class="legend"><span>{html.escape(title)}&nbsp; {low:.3g}{ramp}{high:.3g}</span></div>')
 
 
 def key(sizes: Mapping[str, float]) -> str:
@@ -188,7 +190,8 @@ def table(frame: pd.DataFrame, most: int = 200) -> str:
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     more = f'<p class="soft">the first {most} of {len(frame):,}</p>' if len(frame) > most else ""
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>{more}'
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table>{body}</table></div>{more}'
 
 
 def confusion(true: Sequence[str] | np.ndarray, answered: Sequence[str] | np.ndarray, by: str, cut: str = "") -> str:
@@ -219,7 +222,7 @@ def curve(sweep: Sequence[tuple[float, float]], at: float, name: str, colour: st
     words = f"accuracy along {name}: {y.min():.1%} to {y.max():.1%}, {y[here]:.1%} at {x[here]:g}"
     return (
         f'<svg viewBox="0 0 300 92" role="img" aria-label="{html.escape(words)}">'
-        f'<line x1="40" y1="68" x2="290" y2="68" stroke="#dde3e9"/><line x1="40" y1="12" x2="290" y2="12" stroke="#eef1f4"/>'
+        '<path d="M40 68H290" stroke="#dde3e9"/><path d="M40 12H290" stroke="#eef1f4"/>'
         f'<text x="34" y="16" text-anchor="end">{high:.0%}</text><text x="34" y="71" text-anchor="end">{low:.0%}</text>'
         f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         f'<circle cx="{px[here]:.1f}" cy="{py[here]:.1f}" r="5" fill="{colour}" stroke="white" stroke-width="1.5"/>'
