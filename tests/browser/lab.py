@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 class Lab:
     """JupyterLab on a free port with settings of its own, and the notebook opened in it."""
 
-    def __init__(self, folder: Path, browser: Browser, cells: Sequence[str], width: int = 1680, height: int = 1250):
+    def __init__(self, folder: Path, browser: Browser, cells: Sequence[str], width: int = 1280, height: int = 950):
         self.folder, self.cells = folder, list(cells)
         kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=kernel)
@@ -51,6 +51,7 @@ class Lab:
         self.context = browser.new_context(viewport={"width": width, "height": height})
         self.page: Page = self.context.new_page()
         self.errors: list[str] = []
+        self.tools: dict[int, str] = {}  # taken, by map
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def __enter__(self) -> Lab:
@@ -113,19 +114,22 @@ class Lab:
 
         With the lasso of the map's toolbar: Shift, its key, is taken by JupyterLab to select cells.
         """
-        mouse = self.page.mouse
         self.tool("lasso", number)
+        mouse = self.page.mouse
         mouse.move(*corners[0])
         mouse.down()
         for x, y in corners[1:]:
-            mouse.move(x, y, steps=6)
-            self.page.wait_for_timeout(12)  # the map takes a corner every 10 ms
+            self.page.wait_for_timeout(15)  # the map takes a corner every 10 ms
+            mouse.move(x, y)
+        self.page.wait_for_timeout(15)
         mouse.up()
 
     def tool(self, name: str, number: int = 0) -> None:
         """Take a tool of the toolbar of map `number`: "pan" or "lasso"."""
-        place = {"pan": 0, "lasso": 1}[name]
-        self.page.locator(".xm-map").nth(number).locator("button").nth(place).click()
+        if self.tools.get(number) != name:
+            place = {"pan": 0, "lasso": 1}[name]
+            self.page.locator(".xm-map").nth(number).locator("button").nth(place).click()
+            self.tools[number] = name
 
     def state(self) -> dict[str, Any]:
         """What a cell wrote last to state.json."""

@@ -71,6 +71,8 @@ class SelectionPanel:
         controls.on(self.part, lambda name: self._fill())
         self.pick = controls.choice("Open one", [FIRST], -1, "100%")
         controls.on(self.pick, self._open)
+        self.sort = controls.choice("Sorted by", ["position", *explorer.columns()], "position", "100%")
+        controls.on(self.sort, lambda column: self._list())
         every = controls.button("Select all shown", "every point that passes search and filter",
                                 lambda: explorer.select(np.flatnonzero(explorer.shown)))  # fmt: skip
         none = controls.button("Select none", "end the selection", lambda: explorer.select([]))
@@ -86,17 +88,16 @@ class SelectionPanel:
             controls.bar(self.name, keep, self.kept),
             controls.bar(self.path, save, load),
         ]
-        self.box = w.VBox([self.said, self.part, *self.parts.values(), self.pick, *rows, self.heard])
+        self.box = w.VBox([self.said, self.part, self.sort, *self.parts.values(), self.pick, *rows, self.heard])
         self.show(explorer.selected)
 
     def show(self, points: np.ndarray) -> None:
         shelf = self.explorer.shelf
-        for part in self.parts.values():
-            part.value = ""
-        for control in (self.part, self.pick):
+        for control in (self.part, self.pick, self.sort):
             controls.seen(control, len(points) > 0)
         if not len(points):
             self.said.value = panels.say(f"Nothing is selected. {HELP}")
+            self._clear()
             return
         counts = pd.Series(shelf.classes[points]).value_counts()
         top = ", ".join(f"{name} {n:,}" for name, n in counts.head(4).items())
@@ -104,12 +105,28 @@ class SelectionPanel:
         if len(pd.unique(pd.Series(shelf.items[points]))) > LINES:
             top += f" Lines join the first {LINES} items only."
         self.said.value = panels.block(f"<h3>{len(points):,} points selected</h3><p>{panels.safe(top)}</p>")
-        listed = [(f"{shelf.names[i]} ({shelf.modality[i]})", i) for i in points[:LISTED].tolist()]
-        controls.put(self.pick, -1, [FIRST, *listed])
-        self._fill()
+        self._list()
 
     def named(self) -> None:
         controls.put(self.kept, -1, [FIRST, *((name, name) for name in self.explorer.selections)])
+
+    def ordered(self) -> np.ndarray:
+        """The points of the selection as they are sorted."""
+        points, column = self.explorer.selected, self.sort.value
+        if column == "position":
+            return points
+        return points[self.explorer.values(column).iloc[points].reset_index(drop=True).argsort(kind="stable")]
+
+    def _list(self) -> None:
+        self._clear()
+        shelf = self.explorer.shelf
+        listed = [(f"{shelf.names[i]} ({shelf.modality[i]})", i) for i in self.ordered()[:LISTED].tolist()]
+        controls.put(self.pick, -1, [FIRST, *listed])
+        self._fill()
+
+    def _clear(self) -> None:
+        for part in self.parts.values():
+            part.value = ""
 
     def _open(self, point: int) -> None:
         if point >= 0:
@@ -117,7 +134,7 @@ class SelectionPanel:
 
     def _fill(self) -> None:
         """Show the part that is looked at; make it when it is looked at first."""
-        points, name = self.explorer.selected, self.part.value
+        points, name = self.ordered(), self.part.value
         for other, part in self.parts.items():
             controls.seen(part, other == name)
         if len(points) and not self.parts[name].value:
@@ -131,7 +148,7 @@ class SelectionPanel:
         return panels.block(f'<div class="gallery" tabindex="0" aria-label="gallery">{tiles}</div>{rest}')
 
     def _table(self, points: np.ndarray) -> str:
-        return panels.block(panels.table(self.explorer.selection.drop(columns="item")))
+        return panels.block(panels.table(self.explorer.collection.points.iloc[points].drop(columns="item")))
 
     def _confusion(self, points: np.ndarray) -> str:
         some = points[:ASKED]

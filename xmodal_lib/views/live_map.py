@@ -201,5 +201,5 @@ class LiveMap:
         )
 
 
-def _categories(codes: np.ndarray, n: int) -> pd.Categorical:
+def _categories(codes: np.ndarray, n: int) -> Any:
     return pd.Categorical.from_codes(pd.Index(codes), pd.Index([str(i) for i in range(n)]))
