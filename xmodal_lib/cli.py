@@ -125,6 +125,39 @@ def run(
     say(f"{path.stem}  done: {folder / 'notebook.html'}")
 
 
+@app.command()
+@clear_errors
+def explore(
+    result: Annotated[str, typer.Argument(help="A job, 60_latent_views/seed=1, or a folder that holds a collection")],
+    html: Annotated[
+        bool, typer.Option("--html", help="Write one HTML file that works offline, without a kernel")
+    ] = False,
+    file: Annotated[Path | None, typer.Argument(help="The HTML file; explore.html in the result if not given")] = None,
+) -> None:
+    """Write the page to explore the points that a job kept: xmodal explore RESULT --html [FILE]."""
+    from xmodal_lib.views import explore_page
+
+    if not html:
+        raise ValueError("explore: add --html for a page that works offline; notebook 61 is the live explorer")
+    folder = collection_of(result)
+    name = "explore.html" if folder.name == "collection" else f"explore_{folder.name}.html"
+    title = (folder.parent.name if Path(result).is_dir() else result).replace("_", " ").replace("/", " · ")
+    page = explore_page.write(folder, file or folder.parent / name, title=title)
+    say(f"{page}  {page.stat().st_size / 1e6:.1f} MB")
+
+
+def collection_of(result: str) -> Path:
+    """The one saved collection in a result, given as a folder or as the name of a job."""
+    places = [Path(result), *([_root() / "results" / result] if not Path(result).is_dir() else [])]
+    if not (there := [place for place in places if place.is_dir()]):
+        raise FileNotFoundError(f"{result}: neither a folder nor a job that has run; run: xmodal reproduce {result}")
+    found = [p.parent for p in (*there[0].glob("points.parquet"), *there[0].glob("*/points.parquet"))]
+    if len(found) != 1:
+        names = ", ".join(sorted(str(p) for p in found)) or "none"
+        raise ValueError(f"{there[0]} must hold one saved collection; it holds {names} (Collection.save writes one)")
+    return found[0]
+
+
 RESULT_FILES = ("provenance.json", "failed.json")
 
 

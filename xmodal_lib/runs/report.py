@@ -122,7 +122,11 @@ def _result(plan: Plan, job: Job) -> str:
     memory = f", {record['peak_memory_mb']} MB" if record.get("peak_memory_mb") else ""
     links = f"{_link(job, 'notebook.html', 'Executed notebook')} ({_link(job, 'notebook.ipynb', '.ipynb')})"
     parts = [f'<p>{links} <span class="soft">{_time(record["seconds"])}{memory}</span></p>']
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in OWN)
+    kept = {p.parent for p in folder.rglob("points.parquet")}  # saved collections, of which the page is the view
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.parent not in kept
+                   and p.relative_to(folder).as_posix() not in OWN)  # fmt: skip
+    explorers = [p for p in files if p.match("explore*.html")]
+    parts += [_explorer(job, folder, p) for p in explorers]
     pictures = [p for p in files if p.suffix == ".png"]
     if pictures:
         parts.append('<div class="figures">' + "\n".join(_figure(job, folder, p) for p in pictures) + "</div>")
@@ -131,7 +135,7 @@ def _result(plan: Plan, job: Job) -> str:
     tables = [p for p in files if p.suffix in (".parquet", ".csv", ".json")]
     parts += [_file_table(job, folder, p) for p in tables]
     copies = {p.with_suffix(suffix) for p in pictures for suffix in (".png", ".pdf", ".svg", ".txt")}
-    rest = [p for p in files if p not in tables and p not in copies and p.name != "plotly.min.js"]
+    rest = [p for p in files if p not in {*tables, *copies, *explorers} and p.name != "plotly.min.js"]
     if rest:
         words = ", ".join(_link(job, p.relative_to(folder).as_posix()) for p in rest)
         parts.append(f"<p>Files: {words}</p>")
@@ -172,6 +176,13 @@ def _figure(job: Job, folder: Path, picture: Path) -> str:
         f'<figure><a href="{href}"><img loading="lazy" src="{href}" alt="{escape(alt, quote=True)}"></a>'
         f"<figcaption>{escape(caption)}{more}</figcaption></figure>"
     )
+
+
+def _explorer(job: Job, folder: Path, page: Path) -> str:
+    """The link to a page to explore: "explore_gtl.html" is called "gtl"."""
+    which = page.stem.removeprefix("explore").strip("_").replace("_", " ")
+    link = _link(job, page.relative_to(folder).as_posix(), f"Explore the maps{which and f': {which}'}")
+    return f'<p>{link} <span class="soft">one file, {page.stat().st_size / 1e6:.1f} MB, works offline</span></p>'
 
 
 def _described(picture: Path) -> str:

@@ -53,7 +53,7 @@ class Collection:
         if not n or not self.maps:
             raise ValueError(f"{n} points and {len(self.maps)} maps; at least one of each is needed")
         if (twice := points["row"].duplicated()).any():
-            raise ValueError(f"row {points['row'][twice.idxmax()]!r} is there twice; a row is one point")
+            raise ValueError(f"row {points['row'][twice].iloc[0]!r} is there twice; a row is one point")
         for kind, arrays in (("space", self.spaces), ("map", self.maps)):
             for name, x in arrays.items():
                 if x.ndim != 2 or len(x) != n or (kind == "map" and x.shape[1] != 2):
