@@ -25,11 +25,13 @@ from playwright.sync_api import Browser, Locator, Page
 
 ROOT = Path(__file__).parents[2]
 
+PAUSE = "() => new Promise(done => setTimeout(done, 25))"  # in the page: the map takes a corner every 10 ms of its time
+
 
 class Lab:
     """JupyterLab on a free port with settings of its own, and the notebook opened in it."""
 
-    def __init__(self, folder: Path, browser: Browser, cells: Sequence[str], width: int = 1280, height: int = 950):
+    def __init__(self, folder: Path, browser: Browser, cells: Sequence[str], width: int = 1280, height: int = 1080):
         self.folder, self.cells = folder, list(cells)
         kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=kernel)
@@ -103,6 +105,7 @@ class Lab:
 
     def pixels(self, frame: np.ndarray, number: int = 0) -> np.ndarray:
         """Where on the screen coordinates (m, 2) of the unzoomed frame -1..1 of a map are: (m, 2)."""
+        self.canvas(number).scroll_into_view_if_needed()  # whole, or a part of the gesture would be lost
         box = self.canvas(number).bounding_box()
         assert box
         half = min(box["width"], box["height"]) / 2
@@ -119,9 +122,9 @@ class Lab:
         mouse.move(*corners[0])
         mouse.down()
         for x, y in corners[1:]:
-            self.page.wait_for_timeout(15)  # the map takes a corner every 10 ms
+            self.page.evaluate(PAUSE)
             mouse.move(x, y)
-        self.page.wait_for_timeout(15)
+        self.page.evaluate(PAUSE)
         mouse.up()
 
     def tool(self, name: str, number: int = 0) -> None:

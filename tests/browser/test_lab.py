@@ -36,7 +36,7 @@ asked = np.flatnonzero(points["modality"] == "image")
 true = points["class"].to_numpy()[asked]
 study = Study({"alpha": (0.0, 0.5, 1.0)}, lambda alpha: np.where(np.arange(len(true)) < alpha * len(true), true, ""),
               asked, true)
-explorer, seen = Explorer(collection, "first", height=480, studies={"mix": study}), []
+explorer, seen = Explorer(collection, "first", height=420, studies={"mix": study}), []
 
 def arrived(found):
     time.sleep(0.3)  # a slow observer
@@ -61,7 +61,7 @@ class World:
         rng = np.random.default_rng(0)
         cell = np.stack(np.meshgrid(np.arange(12), np.arange(10)), -1).reshape(-1, 2)  # apart, so that lassos are clear
         self.xy = (cell + rng.uniform(-0.3, 0.3, (N, 2))).astype(np.float32)
-        self.xy2 = (self.xy[:, ::-1] * [1, -2]).astype(np.float32)
+        self.xy2 = (self.xy[:, ::-1] * [1, -1]).astype(np.float32)
         self.xy2[4] = np.nan  # not on the second map
         items, self.modality = np.arange(N) // 3, np.array(["image", "text", "speech"], object)[np.arange(N) % 3]
         self.points = pd.DataFrame({"row": [f"{m}:{i}" for i, m in enumerate(self.modality)], "item": items,
@@ -108,7 +108,7 @@ def polygon(rng: np.random.Generator, at: np.ndarray) -> tuple[np.ndarray, np.nd
     for _ in range(2000):
         turn = np.sort(rng.uniform(0, 2 * np.pi, 7))
         centre = at[rng.choice(np.flatnonzero(seen))]
-        corners = centre + rng.uniform(40, 130) * np.c_[np.cos(turn), np.sin(turn)]
+        corners = centre + rng.uniform(35, 110) * np.c_[np.cos(turn), np.sin(turn)]
         ends = np.roll(corners, -1, 0)
         along = np.clip(((at[:, None] - corners) * (ends - corners)).sum(2) / ((ends - corners) ** 2).sum(1), 0, 1)
         away = np.linalg.norm(at[:, None] - corners - along[..., None] * (ends - corners), axis=2).min(1)
