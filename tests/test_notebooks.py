@@ -35,6 +35,7 @@ LONGER = {  # (notebook, first line of the cell): why it may have more
     ): "parameters of six data sets",
     ("30_meta_alignment", "from pathlib import Path"): "nothing but imports",
     ("60_latent_views", "from pathlib import Path"): "eleven imports",
+    ("61_explorer", "from dataclasses import replace"): "nothing but imports",
 }
 SILENT = {"results.table", "results.metrics", "slider"}  # calls that leave nothing in a stored notebook
 FIGURES = {"results.figure", "display", "items"}
