@@ -25,7 +25,10 @@ from playwright.sync_api import Browser, Locator, Page
 
 ROOT = Path(__file__).parents[2]
 
-PAUSE = "() => new Promise(done => setTimeout(done, 25))"  # in the page: the map takes a corner every 10 ms of its time
+# the browser hands on the last move of a frame only, and the map takes a corner every 10 ms: each has its own frame
+PAUSE = """() => new Promise(done => {
+    requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 12)));
+})"""
 
 
 class Lab:
@@ -51,6 +54,7 @@ class Lab:
         self.server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=env, cwd=folder,
                                        stdout=self.log, stderr=subprocess.STDOUT)  # fmt: skip
         self.context = browser.new_context(viewport={"width": width, "height": height})
+        self.context.set_default_timeout(60_000)  # a machine may be busy; a wait ends as soon as it can
         self.page: Page = self.context.new_page()
         self.errors: list[str] = []
         self.tools: dict[int, str] = {}  # taken, by map
@@ -120,11 +124,11 @@ class Lab:
         self.tool("lasso", number)
         mouse = self.page.mouse
         mouse.move(*corners[0])
+        self.page.evaluate(PAUSE)
         mouse.down()
         for x, y in corners[1:]:
-            self.page.evaluate(PAUSE)
             mouse.move(x, y)
-        self.page.evaluate(PAUSE)
+            self.page.evaluate(PAUSE)
         mouse.up()
 
     def tool(self, name: str, number: int = 0) -> None:

@@ -96,7 +96,7 @@ def lab(browser: Browser, world: World, tmp_path_factory: pytest.TempPathFactory
         lab.run_all()
         lab.canvas().wait_for()
         lab.page.get_by_text(f"{N} of {N} points shown").wait_for()
-        waited(lambda: (folder / "state.json").exists(), 10, "no state")
+        waited(lambda: (folder / "state.json").exists(), 60, "no state")
         lab.page.wait_for_timeout(1500)  # the first drawing
         yield lab
         assert not lab.errors
@@ -122,7 +122,7 @@ def polygon(rng: np.random.Generator, at: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def arrivals(lab: Lab, n: int) -> list[list[str]]:
     """What has arrived in Python, when that is `n` selections."""
-    return waited(lambda: (seen := lab.state()["seen"]) and len(seen) >= n and seen, 15, f"{n} selections")
+    return waited(lambda: (seen := lab.state()["seen"]) and len(seen) >= n and seen, 60, f"{n} selections")
 
 
 def choose(lab: Lab, label: str, value: str) -> None:
@@ -130,7 +130,7 @@ def choose(lab: Lab, label: str, value: str) -> None:
 
 
 def state(lab: Lab, **wanted: Any) -> None:
-    waited(lambda: all(lab.state()[k] == v for k, v in wanted.items()), 15, f"{lab.state()} is not {wanted}")
+    waited(lambda: all(lab.state()[k] == v for k, v in wanted.items()), 60, f"{lab.state()} is not {wanted}")
 
 
 def test_twenty_lassos_in_a_row_arrive_as_they_were_drawn(lab: Lab, world: World) -> None:
@@ -194,7 +194,7 @@ def test_a_click_opens_the_item_in_all_modalities(lab: Lab, world: World) -> Non
     lab.page.mouse.move(*(at[33] + [9, 9]))
     lab.page.mouse.move(*at[33], steps=4)  # hovering shows the picture of the item
     picture = "div[style*='data:image/webp']"
-    waited(lambda: lab.page.locator(".xm-map").locator(picture).count(), 10, "no thumbnail on hover")
+    waited(lambda: lab.page.locator(".xm-map").locator(picture).count(), 60, "no thumbnail on hover")
 
 
 def test_a_second_map_shares_the_selection(lab: Lab, world: World) -> None:

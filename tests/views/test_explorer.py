@@ -124,12 +124,14 @@ def test_colours_tell_names_apart_and_never_stand_alone() -> None:
 
 def test_search_and_filter() -> None:
     explorer = Explorer(collection())
-    explorer.search("THING 1 speech")
+    explorer.search("THING 19 speech")
     row = explorer.collection.points
-    wanted = row["name"].str.contains("thing 1") & (row["modality"] == "speech")
+    wanted = (row["name"] == "thing 19") & (row["modality"] == "speech")
+    assert wanted.sum() == 1
     assert explorer.shown.tolist() == wanted.tolist()
+    explorer.search("speech")
     explorer.keep("class", ["class 1"])
-    assert explorer.shown.tolist() == (wanted & (row["class"] == "class 1")).tolist()
+    assert explorer.shown.tolist() == ((row["modality"] == "speech") & (row["class"] == "class 1")).tolist()
     explorer.show_all()
     assert explorer.shown.all()
     with pytest.raises(ValueError, match="no column 'colour'; there are class, modality"):
