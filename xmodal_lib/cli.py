@@ -140,9 +140,8 @@ def explore(
     if not html:
         raise ValueError("explore: add --html for a page that works offline; notebook 61 is the live explorer")
     folder = collection_of(result)
-    name = "explore.html" if folder.name == "collection" else f"explore_{folder.name}.html"
     title = (folder.parent.name if Path(result).is_dir() else result).replace("_", " ").replace("/", " · ")
-    page = explore_page.write(folder, file or folder.parent / name, title=title)
+    page = explore_page.write(folder, file or folder.parent / "explore.html", title=title)
     say(f"{page}  {page.stat().st_size / 1e6:.1f} MB")
 
 

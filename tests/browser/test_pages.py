@@ -3,7 +3,6 @@
 The index is of three jobs of one small notebook, executed for real: one done, one failed, one that waits for both.
 """
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +10,12 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pandas as pd
 import pytest
-from PIL import Image
 from playwright.sync_api import Page
 
 from tests.runs.conftest import sheet, write_notebook
 from xmodal_lib.runs import report
 from xmodal_lib.runs.plan import make_plan
-from xmodal_lib.views.interactive import accuracy_curve_html, latent_map_html
+from xmodal_lib.views.interactive import accuracy_curve_html
 
 pytestmark = pytest.mark.slow
 
@@ -33,10 +31,11 @@ CELLS = (
     raise RuntimeError("the second draw is broken: " + "a long reason " * 9)
 import json
 from pathlib import Path
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from xmodal_lib.views import plots
-from xmodal_lib.views.interactive import latent_map_html
+from xmodal_lib.views import explore_page, plots
+from xmodal_lib.views.collection import Collection
 from xmodal_lib.views.notebook import Results, show_source
 results = Results(out)
 show_source(plots.loss_curve)""",
@@ -46,7 +45,9 @@ show_source(plots.loss_curve)""",
 results.table(wide, "wide")
 results.metrics(**{f"WiSE-FT of image + text, text start, {k}-shot, few-shot val": k / 7 for k in range(12)})
 Path(out, "value.json").write_text(json.dumps(seed * scale))
-latent_map_html(pd.DataFrame({"x": [0, 1], "y": [0, 1], "class": ["a", "b"]}), Path(out, "map.html"))
+points = {"row": ["image:0", "text:0"], "item": 0, "modality": ["image", "text"], "class": ["a", "b"]}
+kept = Collection(pd.DataFrame(points), {}, {"only map": np.eye(2)}).save(Path(out, "collection"))
+explore_page.write(kept, Path(out, "explore.html"), title="The maps")
 print("one long line " * 30)
 wide""",
 )
@@ -57,7 +58,7 @@ from xmodal_lib.runs.run import run_job
 for job in sys.argv[2:]:
     run_job(make_plan(Path(sys.argv[1])), job)"""
 PAGES = ["index.html", "10_small/draw/seed=1/notebook.html", "10_small/draw/seed=2/failed.html",
-         "10_small/draw/seed=1/map.html"]  # fmt: skip
+         "10_small/draw/seed=1/explore.html"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,7 @@ def test_a_page_is_whole(results: Path, page: Page, name: str) -> None:
         names = [fragment, unquote(fragment)]  # a browser tries both
         assert not fragment or page.evaluate("ids => ids.some(id => document.getElementById(id))", names), href
     assert page.title() and page.locator("html").get_attribute("lang") == "en"
-    if not name.endswith("map.html"):
-        assert page.locator("h1").count() == 1
+    assert page.locator("h1").count() == 1
     for width in (1200, 400):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(150)
@@ -118,6 +118,11 @@ def test_the_index_tells_what_happened(results: Path, page: Page) -> None:
     figure = page.locator("figure")
     assert figure.locator("img").get_attribute("alt") == "Loss falls from two to one"
     assert figure.locator("figcaption a").all_inner_texts() == ["PDF", "SVG"]
+    assert "points.parquet" not in shown
+    page.get_by_role("link", name="Explore the maps").click()
+    page.wait_for_selector("body[data-ready]")
+    assert "2 points · 1 item ·" in page.inner_text("#count")
+    open_whole(page, results / "index.html")
     page.get_by_role("link", name="Executed notebook", exact=True).click()
     assert page.locator("h1").inner_text().startswith("10 · A small notebook")
     page.get_by_role("link", name="All results").click()
@@ -151,24 +156,6 @@ def move_to(page: Page, x: float, y: float) -> None:
     )
     page.mouse.move(left - 40, top - 40)
     page.mouse.move(left, top, steps=5)
-
-
-def test_hover_on_the_map_paints_the_thumbnail_of_the_point(page: Page, tmp_path: Path) -> None:
-    """What tests/views/test_interactive.py reads from the style is seen here in pixels, 3,000 points by WebGL too."""
-    colours = {"red": (255, 0, 0), "blue": (0, 0, 255), "lime": (0, 255, 0)}
-    for many in (0, 3000):
-        frame = pd.DataFrame({"x": [0, 1, 0, *[0.5] * many], "y": [0, 0, 1, *[0.5] * many]}).astype(float)
-        frame["class"] = [*colours, *["rest"] * many]
-        pictures = [*(Image.new("RGB", (64, 64), colour) for colour in colours), *[None] * many]
-        page.goto(latent_map_html(frame, tmp_path / f"map{many}.html", thumbnails=pictures).as_uri())
-        page.wait_for_selector("#chart .main-svg")
-        for i, (name, colour) in enumerate(colours.items()):
-            move_to(page, frame["x"][i], frame["y"][i])
-            page.locator("body > div").last.get_by_text(f"class: {name}", exact=True).wait_for()
-            thumbnail = Image.open(io.BytesIO(page.locator(".thumbnail").screenshot())).convert("RGB")
-            seen = thumbnail.getpixel((thumbnail.width // 2, thumbnail.height // 2))
-            assert isinstance(seen, tuple)
-            assert max(abs(a - b) for a, b in zip(seen, colour, strict=True)) < 30
 
 
 def test_hover_on_the_curve_says_the_value(page: Page, tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def _result(plan: Plan, job: Job) -> str:
                    and p.relative_to(folder).as_posix() not in OWN)  # fmt: skip
     explorers = [p for p in files if p.match("explore*.html")]
     parts += [_explorer(job, folder, p) for p in explorers]
+    if kept and not explorers:
+        parts.append(f"<p>To explore its maps: <code>xmodal explore {escape(job.name)} --html</code></p>")
     pictures = [p for p in files if p.suffix == ".png"]
     if pictures:
         parts.append('<div class="figures">' + "\n".join(_figure(job, folder, p) for p in pictures) + "</div>")

@@ -141,6 +141,7 @@ def collect(
     points = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=NEEDED)
     if item:
         points["item"] = pd.factorize(points[item])[0]
+        points = points if item in columns else points.drop(columns=item)
     points = points.assign(**{k: list(v) for k, v in (more or {}).items()})
     sizes = {m: len(t) for m, t in tables.rows.items()}
     own_spaces, own_maps = ({k: _placed(v, sizes) for k, v in given.items()} for given in (spaces, maps))

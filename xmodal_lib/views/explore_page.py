@@ -120,7 +120,7 @@ def _column(column: pd.Series, as_words: bool) -> tuple[dict[str, Any], np.ndarr
     """A column as codes into a list of words, -1 without a value; numbers in ranges, with the numbers themselves."""
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) and not as_words
     if numeric and column.nunique() > FEW:
-        numbers = column.to_numpy(float, na_value=np.nan)
+        numbers = np.array(column.to_numpy(float, na_value=np.nan))
         numbers[~np.isfinite(numbers)] = np.nan
         edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, BINS + 1)))
         codes = np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, len(edges) - 2)

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from xmodal_lib.home import replacing
 
 RATE = 16_000  # of a sound that comes at a rate Opus does not have
-PICTURES, SOUNDS = 3_500_000, 6_000_000  # bytes
+PICTURES, SOUNDS = 3_200_000, 5_200_000  # bytes
 SEEN = 30_000_000  # pixels of the sheet of thumbnails
 LOOKS = ((128, 80), (96, 75), (64, 75), (64, 50), (48, 50), (48, 30), (32, 30))  # side in pixels, quality of WEBP
 VOICES = ((0.9, 4100), (0.95, 2500), (0.98, 1500), (1.0, 860))  # compression level of Opus, its bytes a second
@@ -96,7 +96,7 @@ def write(
     sounds = iter(kept := _sounds([x for x in found if isinstance(x, tuple)]))
     arrays = {f"space/{k}": v for k, v in spaces.items()} | {f"map/{k}": v for k, v in maps.items()}
     arrays = {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}
-    words = {"about": json.dumps(dict(about)), "order": json.dumps(list(arrays)), "side": str(side)}
+    words = {"about": json.dumps(dict(about), default=float), "order": json.dumps(list(arrays)), "side": str(side)}
     arrays["tiles"] = np.where(pictured, np.cumsum(pictured) - 1, -1).astype(np.int32)
     arrays["ends"] = np.cumsum([len(next(sounds)) if isinstance(x, tuple) else 0 for x in found])
     with replacing(folder) as partial:

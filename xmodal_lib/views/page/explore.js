@@ -6,7 +6,8 @@ const RARE_FILTER = 40;
 
 const app = {
   data: null, views: [], dark: matchMedia("(prefers-color-scheme: dark)"),
-  shown: null, lit: null, order: null, // by line: passes the filters; is not dimmed; a fixed mixed order of drawing
+  // by line: passes the filters; is not dimmed; index of its mark in `looks`; and a fixed mixed order of drawing
+  shown: null, lit: null, look: null, order: null, looks: [],
   state: { colour: "class", shape: "", hidden: new Map(), query: "", selected: new Set(), current: -1, hover: -1,
     group: -1, tool: "pan", maps: [0, -1], means: true, pairs: true, gap: false, pictures: false },
 
@@ -61,15 +62,23 @@ const app = {
       matches += this.shown[line] && !!found?.[line];
     }
     byId("count").textContent = `${count === data.count ? "" : `${count} of `}${data.count} points · `
-      + `${data.members.size} items · ${data.modalities.length} modalit${data.modalities.length > 1 ? "ies" : "y"}`;
+      + `${data.members.size} item${data.members.size > 1 ? "s" : ""} · `
+      + `${data.modalities.length} modalit${data.modalities.length > 1 ? "ies" : "y"}`;
     byId("take").disabled = !matches;
-    byId("matches").textContent = state.query ? `${matches} match${matches === 1 ? "es" : ""}` : "";
+    byId("matches").textContent = state.query ? `${matches} match${matches === 1 ? "" : "es"}` : "";
     this.draw();
   },
-  style(line) {
-    const { data, state } = this, own = data.columns.get(state.colour), code = own.codes[line];
-    const shape = state.shape ? data.columns.get(state.shape).codes[line] : own.ranges ? 0 : code;
-    return { colour: this.groupColour(state.colour, code) ?? NONE, shape: SHAPES[Math.max(shape, 0) % SHAPES.length] };
+  // `looks` are the different marks, `look` the one of each line
+  restyle() {
+    const { data, state } = this, { codes, ranges } = data.columns.get(state.colour), found = new Map();
+    const shapes = state.shape ? data.columns.get(state.shape).codes : ranges ? null : codes;
+    this.looks = [];
+    for (let line = 0; line < data.count; line++) {
+      const colour = this.groupColour(state.colour, codes[line]);
+      const shape = SHAPES[shapes ? Math.max(shapes[line], 0) % SHAPES.length : 0], key = colour + shape;
+      if (!found.has(key)) found.set(key, this.looks.push({ colour, shape }) - 1);
+      this.look[line] = found.get(key);
+    }
   },
   // the colour of a group, where its column gives the colours
   groupColour(name, code) {
@@ -81,11 +90,11 @@ const app = {
 };
 
 const plain = text => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-// by line: whether every word of the query is in the words of the point or of its item, or in a column
+// by line: whether every word of the query is in the words of the point or of its item, or in a column of words
 function matching({ data, state, extras }) {
-  const words = plain(state.query).split(/\s+/).filter(Boolean);
+  const words = plain(state.query).split(/\s+/).filter(Boolean), named = extras.filter(name => !data.columns.get(name).ranges);
   app.haystack ??= Array.from({ length: data.count }, (_, line) => plain([data.title(line), data.texts[line] ?? "",
-    ...["modality", "class", ...extras].map(name => data.value(name, line))].join("\n")));
+    ...["modality", "class", ...named].map(name => data.value(name, line))].join("\n")));
   return app.haystack.map(text => words.every(word => text.includes(word)));
 }
 
@@ -130,7 +139,8 @@ function swatch(code) {
   return made;
 }
 function showLegend() {
-  const { data, state } = app;
+  const { state } = app;
+  app.restyle();
   byId("legend").replaceChildren(...legend(state.colour, true), ...(state.shape ? shapes() : []));
   const others = app.filters.filter(name => name !== state.colour);
   byId("filters").replaceChildren(...others.map(name => {
@@ -174,6 +184,7 @@ function addMap(place) {
   };
   choice.addEventListener("change", () => { state.maps[place] = Number(choice.value); choose(); });
   byId("maps").append(figure);
+  view.measure();
   app.views[place] = view;
   Object.assign(view, { figure, choose });
   choose();
@@ -265,7 +276,7 @@ async function start() {
   const data = app.data = await unpack(byId("payload").textContent);
   byId("payload").remove();
   const { count, columns } = data;
-  [app.shown, app.lit] = [new Uint8Array(count), new Uint8Array(count)];
+  [app.shown, app.lit, app.look] = [new Uint8Array(count), new Uint8Array(count), new Uint16Array(count)];
   app.order = Uint32Array.from({ length: count }, (_, i) => i);
   for (let i = count - 1, seed = 1; i > 0; i--) { // mixed, so that no group covers another, and always alike
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -285,6 +296,7 @@ async function start() {
   });
   if (!app.colours.includes("class")) app.state.colour = app.colours[0] ?? "modality";
   if (columns.get("class").values.length > 60) byId("means").checked = app.state.means = false;
+  byId("fold").open = !matchMedia("(max-width: 900px)").matches;
   controls();
   showLegend();
   addMap(0);

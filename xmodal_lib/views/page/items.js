@@ -39,7 +39,7 @@ let player = null;
 function play(data, line) {
   player?.pause();
   player = new Audio(data.sound(line));
-  player.dataset = line;
+  player.dataset.line = line;
   player.play().catch(() => {}); // a browser that cannot play this says so in the item's own player
 }
 
@@ -83,7 +83,7 @@ function showItem(app, line) {
   const family = data.family(line), facts = ["class", ...app.extras].filter(name => data.value(name, line) !== "");
   const rows = data.modalities.map(modality => {
     const own = family.filter(other => data.value("modality", other) === modality);
-    const shown = own.slice(0, 24).map(other => member(app, other, other === line, own.length > 1));
+    const shown = own.slice(0, 24).map(other => member(app, other, other === line, own.length));
     if (own.length > 24) shown.push(el("p", { className: "soft", text: `and ${own.length - 24} more` }));
     return el("div", { className: "modality" }, el("h3", { text: modality }),
       el("div", { className: "members" },
@@ -98,10 +98,10 @@ function showItem(app, line) {
     })));
 }
 
-// a row of the item: the picture, the words, or a player
+// one of `many` rows of a modality of the item: the picture, the words, or a player
 function member(app, line, current, many) {
-  const { data } = app, facts = many ? app.extras.filter(name => differs(data, name, line))
-    .map(name => data.value(name, line)).filter(Boolean).slice(0, 2).join(", ") : "";
+  const { data } = app, facts = many > 1 ? app.extras.filter(name => differs(data, name, line))
+    .map(name => data.value(name, line)).find(Boolean) ?? "" : "";
   const mark = () => { if (line !== app.state.current) app.open(line, false, true); };
   const caption = facts ? el("small", { text: facts }) : null;
   if (data.hasSound(line)) {
@@ -109,12 +109,12 @@ function member(app, line, current, many) {
       "aria-label": `Sound: ${describe(data, line)} ${facts}` });
     return el("span", { className: `sound ${current ? "current" : ""}` }, sound, caption);
   }
-  const side = 72, made = el("button", { className: `tile ${current ? "current" : ""}`,
+  const side = many > 3 ? 44 : 72, made = el("button", { className: `tile ${current ? "current" : ""}`,
     "aria-label": `${describe(data, line)} ${facts}`, "aria-current": String(current),
     on: { click: mark, pointerenter: () => app.point(line), pointerleave: () => app.point(-1) } },
   face(data, line, side));
   made.dataset.line = line;
-  return el("span", { className: "captioned" }, made, caption);
+  return el("span", { className: `captioned ${many > 3 ? "small" : ""}` }, made, caption);
 }
 const differs = (data, name, line) => new Set(data.family(line).map(other => data.value(name, other))).size > 1;
 

@@ -35,8 +35,7 @@ const stamps = new Map();
 function stamp(colour, shape, r, kind, dark) {
   const ratio = devicePixelRatio || 1, key = [colour, shape, r, kind, dark, ratio].join();
   if (stamps.has(key)) return stamps.get(key);
-  const size = Math.ceil(2 * (1.6 * r + 3)), canvas = document.createElement("canvas");
-  canvas.width = canvas.height = size * ratio;
+  const size = Math.ceil(2 * (1.6 * r + 3)), canvas = new OffscreenCanvas(Math.ceil(size * ratio), Math.ceil(size * ratio));
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   outline(pen, shape, size / 2, size / 2, r);
@@ -47,9 +46,9 @@ function stamp(colour, shape, r, kind, dark) {
   pen.lineWidth = kind === "picked" ? 1.5 : 0.8;
   pen.strokeStyle = kind === "picked" ? (dark ? "#ffffff" : "#000000") : mixed(colour, dark ? "#ffffff" : "#000000", 0.35);
   pen.stroke();
-  stamps.set(key, canvas);
-  canvas.side = size;
-  return canvas;
+  const made = Object.assign(canvas.transferToImageBitmap(), { side: size });
+  stamps.set(key, made);
+  return made;
 }
 
 const inside = (polygon, x, y) => {
@@ -65,7 +64,7 @@ class MapView {
   // `app` has data and state, and is told: point(line, event), open(line), take(lines, how), step(line)
   constructor(canvas, app) {
     Object.assign(this, { canvas, app, map: null, xy: null, zoom: 1, x: 0, y: 0, path: null, fingers: new Map() });
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    new ResizeObserver(() => { this.measure(); this.draw(); }).observe(canvas);
     canvas.addEventListener("wheel", event => {
       event.preventDefault();
       this.zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), event.offsetX, event.offsetY);
@@ -78,12 +77,14 @@ class MapView {
     canvas.addEventListener("blur", () => this.draw());
   }
 
-  get size() { return [this.canvas.clientWidth, this.canvas.clientHeight]; }
+  measure() { this.size = [this.canvas.clientWidth, this.canvas.clientHeight]; } // once a change: it makes the browser lay out
   // pixels of one unit of the map
-  get unit() { return this.zoom * Math.min(...this.size.map((pixels, i) => (pixels / 2 - 24) / this.extent[i])); }
+  get unit() {
+    return this.zoom * Math.min((this.size[0] / 2 - 24) / this.extent[0], (this.size[1] / 2 - 24) / this.extent[1]);
+  }
   at(line) {
-    const [w, h] = this.size;
-    return [w / 2 + (this.xy[2 * line] - this.x) * this.unit, h / 2 - (this.xy[2 * line + 1] - this.y) * this.unit];
+    const { size, unit, xy } = this;
+    return [size[0] / 2 + (xy[2 * line] - this.x) * unit, size[1] / 2 - (xy[2 * line + 1] - this.y) * unit];
   }
   on(line) { return this.app.shown[line] && !Number.isNaN(this.xy[2 * line]); }
 
@@ -218,10 +219,11 @@ class MapView {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
     this.points(w, h);
-    if (app.state.pictures) this.tiles(w, h);
+    const names = app.state.means ? this.named(w) : [];
+    if (app.state.pictures) this.tiles(w, h, names);
     if (app.state.pairs) this.lines();
     if (app.state.gap) this.gaps();
-    if (app.state.means) this.means(w, h);
+    for (const { name, middle, top } of names) this.label(name, middle, top + 8);
     for (const line of [app.state.current, app.state.hover]) if (line >= 0) this.ring(line);
     if (this.path) this.drawPath();
   }
@@ -231,30 +233,34 @@ class MapView {
     return Math.round(2 * r * Math.min(Math.max(this.zoom, 1) ** 0.25, 1.8) * Math.min(1, Math.max(0.75, Math.min(...this.size) / 600))) / 2;
   }
   points(w, h) {
-    const { app, pen } = this, r = this.radius;
-    for (const pass of ["dim", "lit", "picked"]) {
-      for (const line of app.order) {
-        const kind = app.state.selected.has(line) ? "picked" : app.lit[line] ? "lit" : "dim";
-        if (kind !== pass || !this.on(line)) continue;
-        const [x, y] = this.at(line);
+    const { app, pen } = this, r = this.radius, ratio = devicePixelRatio || 1;
+    const marks = { dim: [], lit: [], picked: [] };
+    for (const line of app.order) {
+      if (this.on(line)) marks[app.state.selected.has(line) ? "picked" : app.lit[line] ? "lit" : "dim"].push(line);
+    }
+    for (const [kind, lines] of Object.entries(marks)) {
+      const drawn = app.looks.map(({ colour, shape }) => stamp(colour, shape, r, kind, this.dark));
+      for (const line of lines) {
+        const [x, y] = this.at(line), mark = drawn[app.look[line]];
         if (x < -20 || y < -20 || x > w + 20 || y > h + 20) continue;
-        const { colour, shape } = app.style(line), mark = stamp(colour, shape, r, kind, this.dark);
-        pen.drawImage(mark, x - mark.side / 2, y - mark.side / 2, mark.side, mark.side);
+        pen.drawImage(mark, Math.round((x - mark.side / 2) * ratio) / ratio, Math.round((y - mark.side / 2) * ratio) / ratio,
+          mark.side, mark.side); // on whole pixels, so that marks stay sharp
       }
     }
   }
   // pictures and words in the place of points, as many as do not cover each other
-  tiles(w, h) {
+  tiles(w, h, names) {
     const { app, pen } = this, { data } = app, side = Math.min(34 * Math.max(this.zoom, 1) ** 0.3, 72), taken = new Set();
-    const free = (x, y, wide) => {
+    const free = (x, y, wide, high) => {
       const cells = [];
       for (let a = Math.floor((x - wide / 2) / 12); a <= Math.floor((x + wide / 2) / 12); a++) {
-        for (let b = Math.floor((y - side / 2) / 12); b <= Math.floor((y + side / 2) / 12); b++) cells.push(a * 4096 + b);
+        for (let b = Math.floor((y - high / 2) / 12); b <= Math.floor((y + high / 2) / 12); b++) cells.push(a * 4096 + b);
       }
       if (cells.some(cell => taken.has(cell))) return false;
       cells.forEach(cell => taken.add(cell));
       return true;
     };
+    names.forEach(({ middle, top, half }) => free(middle, top + 8, 2 * half, 12));
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
@@ -264,9 +270,9 @@ class MapView {
       if (x < 0 || y < 0 || x > w || y > h || (tile < 0 && !words)) continue;
       const short = words && (words.length > 24 ? words.slice(0, 23) + "…" : words);
       const wide = tile < 0 ? pen.measureText(short).width + 14 : side, high = tile < 0 ? 20 : side;
-      if (!free(x, y, wide)) continue;
+      if (!free(x, y, wide, high)) continue;
       pen.fillStyle = tile < 0 ? this.paper : "#ffffff";
-      pen.strokeStyle = app.style(line).colour;
+      pen.strokeStyle = app.looks[app.look[line]].colour;
       pen.lineWidth = 2;
       pen.beginPath();
       pen.roundRect(x - wide / 2, y - high / 2, wide, high, 5);
@@ -286,6 +292,7 @@ class MapView {
   lines() {
     const { app, pen } = this, { data, state } = app, modality = data.columns.get("modality").codes;
     const strong = [state.hover, state.current].filter(line => line >= 0);
+    let drawn = 0;
     const draw = (line, done) => {
       const family = data.family(line);
       if (done.has(family)) return;
@@ -296,6 +303,7 @@ class MapView {
           if (modality[there[i]] === modality[there[j]]) continue;
           pen.moveTo(...this.at(there[i]));
           pen.lineTo(...this.at(there[j]));
+          drawn++;
         }
       }
     };
@@ -304,7 +312,7 @@ class MapView {
     const done = new Set();
     for (const line of state.selected) if (done.size < 1000) draw(line, done);
     pen.lineWidth = 0.7;
-    pen.globalAlpha = Math.min(0.5, 1.6 / Math.sqrt(Math.max(done.size, 1)));
+    pen.globalAlpha = Math.min(0.5, 2.5 / Math.sqrt(Math.max(drawn, 1)));
     pen.stroke();
     pen.beginPath();
     const near = new Set();
@@ -372,9 +380,9 @@ class MapView {
       return apart ? members.map(([, px, py, pn]) => [code, px, py, pn]) : [[code, x, y, n]];
     }).sort((a, b) => b[3] - a[3]);
   }
-  // as diamonds; a name is left out where it would cover another
-  means(w) {
-    const { app, pen } = this, { values } = app.data.columns.get("class"), taken = [], found = this.classMeans();
+  // draws them as diamonds; which names find room below: [{name, middle, top, half}]
+  named(w) {
+    const { app, pen } = this, { values } = app.data.columns.get("class"), found = this.classMeans(), names = [];
     for (const [code, x, y] of app.state.pictures ? [] : found) {
       outline(pen, "diamond", x, y, 5);
       pen.lineWidth = 3.5;
@@ -388,13 +396,12 @@ class MapView {
     }
     pen.font = "500 12px system-ui, sans-serif";
     for (const [code, x, y] of found) {
-      const name = values[code], half = pen.measureText(name).width / 2 + 3;
+      const name = values[code], half = pen.measureText(name).width / 2 + 3, top = y + 7;
       const middle = Math.min(Math.max(x, half + 2), w - half - 2);
-      const box = [middle - half, y + 7, middle + half, y + 23];
-      if (taken.some(b => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3])) continue;
-      taken.push(box);
-      this.label(name, middle, y + 15);
+      if (names.some(b => Math.abs(b.middle - middle) < b.half + half && Math.abs(b.top - top) < 16)) continue;
+      names.push({ name, middle, top, half });
     }
+    return names;
   }
   ring(line) {
     if (!this.on(line)) return;

@@ -167,15 +167,17 @@ function saveCsv(app) {
   const lines = [Object.keys(rows[0]), ...rows.map(row => Object.values(row))].map(row => row.map(quoted).join(","));
   download("selection.csv", "\ufeff" + lines.join("\r\n") + "\r\n", "text/csv;charset=utf-8");
 }
+// the format of the live explorer's selections, with the points besides
 function saveJson(app) {
   const points = records(app), { data, state } = app;
-  const content = { title: data.heading, map: data.maps[state.maps[0]].name, rows: points.map(p => p.row), points };
+  const content = { kind: "xmodal selections", selections: { selection: points.map(point => point.row) },
+    title: data.heading, map: data.maps[state.maps[0]].name, points };
   download("selection.json", JSON.stringify(content, null, 1), "application/json");
 }
 async function openJson(app, file) {
   let rows;
-  try { ({ rows } = JSON.parse(await file.text())); } catch { rows = null; }
-  if (!Array.isArray(rows)) return app.say(`${file.name} is no saved selection`);
+  try { rows = Object.values(JSON.parse(await file.text()).selections).flat(); } catch { rows = null; }
+  if (!rows) return app.say(`${file.name} is no saved selection`);
   const { values, codes } = app.data.columns.get("row"), place = new Map(values.map((row, code) => [row, codes.indexOf(code)]));
   const lines = rows.filter(row => place.has(row)).map(row => place.get(row));
   app.take(lines, "new");
