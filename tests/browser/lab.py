@@ -126,7 +126,7 @@ class Lab:
         mouse.move(*corners[0])
         self.page.evaluate(PAUSE)
         mouse.down()
-        for x, y in corners[1:]:
+        for x, y in [corners[0] + [1, 0], *corners[1:]]:  # it begins at the first move, not at the press
             mouse.move(x, y)
             self.page.evaluate(PAUSE)
         mouse.up()
