@@ -85,14 +85,16 @@ const app = {
     if (name !== this.state.colour) return undefined;
     if (code < 0) return NONE;
     const { ranges, values } = this.data.columns.get(name);
-    return ranges ? RAMP[Math.round(code * (RAMP.length - 1) / Math.max(values.length - 1, 1))] : COLOURS[code % COLOURS.length];
+    if (!ranges) return COLOURS[code % COLOURS.length];
+    return RAMP[Math.round(code * (RAMP.length - 1) / Math.max(values.length - 1, 1))];
   },
 };
 
 const plain = text => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 // by line: whether every word of the query is in the words of the point or of its item, or in a column of words
 function matching({ data, state, extras }) {
-  const words = plain(state.query).split(/\s+/).filter(Boolean), named = extras.filter(name => !data.columns.get(name).ranges);
+  const words = plain(state.query).split(/\s+/).filter(Boolean);
+  const named = extras.filter(name => !data.columns.get(name).ranges);
   app.haystack ??= Array.from({ length: data.count }, (_, line) => plain([data.title(line), data.texts[line] ?? "",
     ...["modality", "class", ...named].map(name => data.value(name, line))].join("\n")));
   return app.haystack.map(text => words.every(word => text.includes(word)));
@@ -112,10 +114,11 @@ function legend(name, marked) {
     } } });
     boxes.push([box, code]);
     const point = group => () => { state.group = group; app.refresh(); };
-    const entry = el("label", { className: "entry", on: marked ? { pointerenter: point(code), pointerleave: point(-2) } : {} },
-      box, marked ? swatch(code) : null, el("span", { className: "name", text: code < 0 ? "no value" : values[code] }),
+    const on = marked ? { pointerenter: point(code), pointerleave: point(-2) } : {};
+    const shape = state.shape || data.columns.get(name).ranges ? "circle" : SHAPES[Math.max(code, 0) % SHAPES.length];
+    return el("label", { className: "entry", on }, box, marked ? swatch(app.groupColour(name, code), shape) : null,
+      el("span", { className: "name", text: code < 0 ? "no value" : values[code] }),
       el("span", { className: "soft n", text: totals[code < 0 ? values.length : code] }));
-    return entry;
   });
   const all = show => () => {
     hidden.clear();
@@ -126,13 +129,13 @@ function legend(name, marked) {
     app.refresh();
     showSelection(app);
   };
-  const tools = el("div", { className: "bar small" }, el("button", { text: "All", "aria-label": `Show all of ${name}`, on: { click: all(true) } }),
+  const tools = el("div", { className: "bar small" },
+    el("button", { text: "All", "aria-label": `Show all of ${name}`, on: { click: all(true) } }),
     el("button", { text: "None", "aria-label": `Hide all of ${name}`, on: { click: all(false) } }));
   return [tools, el("div", { className: "entries", role: "group", "aria-label": `Show by ${name}` }, ...entries)];
 }
-function swatch(code) {
-  const { data, state } = app, shape = state.shape || data.columns.get(state.colour).ranges ? "circle" : SHAPES[Math.max(code, 0) % SHAPES.length];
-  const mark = stamp(app.groupColour(state.colour, code) ?? NONE, shape, 5.5, "lit", app.dark.matches);
+function swatch(colour, shape) {
+  const mark = stamp(colour, shape, 5.5, "lit", app.dark.matches);
   const made = el("canvas", { width: mark.width, height: mark.height, className: "swatch", "aria-hidden": "true" });
   made.style.width = made.style.height = `${mark.side}px`;
   made.getContext("2d").drawImage(mark, 0, 0);
@@ -152,10 +155,7 @@ function showLegend() {
 function shapes() {
   const { values } = app.data.columns.get(app.state.shape);
   return [el("div", { className: "entries shapes" }, ...values.map((value, code) => {
-    const mark = stamp(NONE, SHAPES[code % SHAPES.length], 5.5, "lit", app.dark.matches);
-    const made = el("canvas", { width: mark.width, height: mark.height, className: "swatch", "aria-hidden": "true" });
-    made.style.width = made.style.height = `${mark.side}px`;
-    made.getContext("2d").drawImage(mark, 0, 0);
+    const made = swatch(NONE, SHAPES[code % SHAPES.length]);
     return el("span", { className: "entry" }, made, el("span", { className: "name", text: value }));
   }))];
 }
@@ -168,9 +168,11 @@ function addMap(place) {
   const note = el("p", { className: "note" }), words = el("p"), view = new MapView(canvas, app);
   const button = (text, label, act) => el("button", { text, "aria-label": label, title: label, on: { click: act } });
   const middle = factor => () => view.zoomAt(factor, canvas.clientWidth / 2, canvas.clientHeight / 2);
-  const zoom = el("div", { className: "zoom", role: "group", "aria-label": "Zoom" }, button("+", "Zoom in", middle(1.4)),
+  const zoom = el("div", { className: "zoom", role: "group", "aria-label": "Zoom" },
+    button("+", "Zoom in", middle(1.4)),
     button("−", "Zoom out", middle(1 / 1.4)), button("⤢", "Show all", () => view.fit()));
-  const figure = el("figure", { className: "map" }, el("div", { className: "bar top" }, choice), el("div", { className: "frame" }, canvas, zoom),
+  const figure = el("figure", { className: "map" }, el("div", { className: "bar top" }, choice),
+    el("div", { className: "frame" }, canvas, zoom),
     el("figcaption", {}, note, el("details", {}, el("summary", { text: "The map in words" }), words)));
   const choose = () => {
     const map = data.maps[state.maps[place]];
@@ -191,12 +193,14 @@ function addMap(place) {
 }
 function sentences(map) {
   const gaps = (app.data.gaps[map.space] ?? []).map(({ a, b, gap }) => `${a} to ${b} ${gap.toFixed(2)}`);
+  const gap = gaps.length && `Modality gap in the space “${map.space}”: ${gaps.join(", ")}.`;
   return [map.off && el("strong", { text: `${map.off} ` }), map.note && el("span", { text: `${map.note} ` }),
-    gaps.length && el("span", { className: "gaps", text: `Modality gap in the space “${map.space}”: ${gaps.join(", ")}.` })].filter(Boolean);
+    gap && el("span", { className: "gaps", text: gap })].filter(Boolean);
 }
 // what the map shows, for those who do not see it
 function inWords(view) {
-  const { data } = app, { values } = data.columns.get("class"), side = (v, low, high) => v < -0.33 ? low : v > 0.33 ? high : "";
+  const { data } = app, { values } = data.columns.get("class");
+  const side = (v, low, high) => v < -0.33 ? low : v > 0.33 ? high : "";
   const sums = new Map(), { codes } = data.columns.get("class"), { xy } = view.map;
   for (let line = 0; line < data.count; line++) {
     if (codes[line] < 0 || Number.isNaN(xy[2 * line])) continue;
@@ -205,20 +209,26 @@ function inWords(view) {
   }
   const places = [...sums].map(([code, [x, y, n]]) => [code, x / n, y / n, n]);
   const parts = places.sort((a, b) => b[3] - a[3]).slice(0, 30).map(([code, x, y, n]) => {
-    const near = places.filter(other => other[0] !== code).map(other => [Math.hypot(other[1] - x, other[2] - y), other[0]]).sort((a, b) => a[0] - b[0])[0];
+    const others = places.filter(other => other[0] !== code)
+      .map(other => [Math.hypot(other[1] - x, other[2] - y), other[0]]).sort((a, b) => a[0] - b[0]);
     const where = [side(y, "bottom", "top"), side(x, "left", "right")].filter(Boolean).join(" ") || "middle";
-    return `${values[code]}: ${n} points, ${where}${near ? `, next to ${values[near[1]]}` : ""}`;
+    return `${values[code]}: ${n} points, ${where}${others.length ? `, next to ${values[others[0][1]]}` : ""}`;
   });
-  return `${view.map.name}: ${data.count} points of ${values.length} class${values.length > 1 ? "es" : ""}. ${parts.join("; ")}.`;
+  const classes = `${values.length} class${values.length > 1 ? "es" : ""}`;
+  return `${view.map.name}: ${data.count} points of ${classes}. ${parts.join("; ")}.`;
 }
 
 function controls() {
-  const { data, state } = app, options = (select, names, chosen) => select.replaceChildren(...names.map(([value, text]) =>
+  const { data, state } = app, few = app.filters.filter(name => data.columns.get(name).values.length <= SHAPES.length);
+  const options = (select, names, chosen) => select.replaceChildren(...names.map(([value, text]) =>
     el("option", { value, text, selected: value === chosen })));
   options(byId("colour"), app.colours.map(name => [name, name]), state.colour);
-  options(byId("shape"), [["", "as colour"], ...app.filters.filter(name => data.columns.get(name).values.length <= SHAPES.length)
-    .map(name => [name, name])], state.shape);
-  byId("colour").addEventListener("change", event => { state.colour = event.target.value; showLegend(); showSelection(app); });
+  options(byId("shape"), [["", "as colour"], ...few.map(name => [name, name])], state.shape);
+  byId("colour").addEventListener("change", event => {
+    state.colour = event.target.value;
+    showLegend();
+    showSelection(app);
+  });
   byId("shape").addEventListener("change", event => { state.shape = event.target.value; showLegend(); });
   for (const name of ["means", "pairs", "gap", "pictures"]) {
     byId(name).addEventListener("change", event => { state[name] = event.target.checked; app.draw(); });
@@ -265,7 +275,8 @@ function controls() {
   });
   byId("help").addEventListener("click", () => byId("keys").showModal());
   document.addEventListener("keydown", event => {
-    if (event.target.matches("input[type=search], select, textarea") || byId("keys").open || event.ctrlKey || event.metaKey) return;
+    const typing = event.target.matches("input[type=search], select");
+    if (typing || byId("keys").open || event.ctrlKey || event.metaKey) return;
     if (event.key === "l" || event.key === "L") tool(state.tool === "lasso" ? "pan" : "lasso");
     if (event.key === "Escape" && state.selected.size) app.take([], "new");
   });

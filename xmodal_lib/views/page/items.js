@@ -123,7 +123,8 @@ function nearest(app, line) {
   const { data } = app, { space } = data.maps[app.state.maps[0]], near = data.near[space];
   if (!near) return [];
   const rows = data.modalities.map(modality => {
-    const lines = [...near[modality].subarray(data.nearest * line, data.nearest * (line + 1))].filter(other => other >= 0);
+    const found = near[modality].subarray(data.nearest * line, data.nearest * (line + 1));
+    const lines = [...found].filter(other => other >= 0);
     const tiles = lines.map(other => {
       const same = data.value("item", other) === data.value("item", line);
       const right = data.value("class", other) === data.value("class", line);

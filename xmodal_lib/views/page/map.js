@@ -35,7 +35,8 @@ const stamps = new Map();
 function stamp(colour, shape, r, kind, dark) {
   const ratio = devicePixelRatio || 1, key = [colour, shape, r, kind, dark, ratio].join();
   if (stamps.has(key)) return stamps.get(key);
-  const size = Math.ceil(2 * (1.6 * r + 3)), canvas = new OffscreenCanvas(Math.ceil(size * ratio), Math.ceil(size * ratio));
+  const size = Math.ceil(2 * (1.6 * r + 3)), pixels = Math.ceil(size * ratio);
+  const canvas = new OffscreenCanvas(pixels, pixels), edge = dark ? "#ffffff" : "#000000";
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   outline(pen, shape, size / 2, size / 2, r);
@@ -44,7 +45,7 @@ function stamp(colour, shape, r, kind, dark) {
   pen.fill();
   pen.globalAlpha = kind === "dim" ? 0.22 : 1;
   pen.lineWidth = kind === "picked" ? 1.5 : 0.8;
-  pen.strokeStyle = kind === "picked" ? (dark ? "#ffffff" : "#000000") : mixed(colour, dark ? "#ffffff" : "#000000", 0.35);
+  pen.strokeStyle = kind === "picked" ? edge : mixed(colour, edge, 0.35);
   pen.stroke();
   const made = Object.assign(canvas.transferToImageBitmap(), { side: size });
   stamps.set(key, made);
@@ -77,7 +78,8 @@ class MapView {
     canvas.addEventListener("blur", () => this.draw());
   }
 
-  measure() { this.size = [this.canvas.clientWidth, this.canvas.clientHeight]; } // once a change: it makes the browser lay out
+  // once a change, since it makes the browser lay out
+  measure() { this.size = [this.canvas.clientWidth, this.canvas.clientHeight]; }
   // pixels of one unit of the map
   get unit() {
     return this.zoom * Math.min((this.size[0] / 2 - 24) / this.extent[0], (this.size[1] / 2 - 24) / this.extent[1]);
@@ -219,7 +221,7 @@ class MapView {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
     this.points(w, h);
-    const names = app.state.means ? this.named(w) : [];
+    const names = app.state.means ? this.named(w, h) : [];
     if (app.state.pictures) this.tiles(w, h, names);
     if (app.state.pairs) this.lines();
     if (app.state.gap) this.gaps();
@@ -230,7 +232,9 @@ class MapView {
 
   get radius() {
     const n = this.app.data.count, r = n < 400 ? 6 : n < 3000 ? 4.5 : n < 10000 ? 3.5 : 2.6;
-    return Math.round(2 * r * Math.min(Math.max(this.zoom, 1) ** 0.25, 1.8) * Math.min(1, Math.max(0.75, Math.min(...this.size) / 600))) / 2;
+    const near = Math.min(Math.max(this.zoom, 1) ** 0.25, 1.8);
+    const room = Math.min(Math.max(Math.min(...this.size) / 600, 0.75), 1);
+    return Math.round(2 * r * near * room) / 2;
   }
   points(w, h) {
     const { app, pen } = this, r = this.radius, ratio = devicePixelRatio || 1;
@@ -243,19 +247,19 @@ class MapView {
       for (const line of lines) {
         const [x, y] = this.at(line), mark = drawn[app.look[line]];
         if (x < -20 || y < -20 || x > w + 20 || y > h + 20) continue;
-        pen.drawImage(mark, Math.round((x - mark.side / 2) * ratio) / ratio, Math.round((y - mark.side / 2) * ratio) / ratio,
-          mark.side, mark.side); // on whole pixels, so that marks stay sharp
+        const [left, top] = [x, y].map(v => Math.round((v - mark.side / 2) * ratio) / ratio); // sharp: whole pixels
+        pen.drawImage(mark, left, top, mark.side, mark.side);
       }
     }
   }
   // pictures and words in the place of points, as many as do not cover each other
   tiles(w, h, names) {
-    const { app, pen } = this, { data } = app, side = Math.min(34 * Math.max(this.zoom, 1) ** 0.3, 72), taken = new Set();
+    const { app, pen } = this, { data } = app, taken = new Set();
+    const side = Math.min(34 * Math.max(this.zoom, 1) ** 0.3, 72);
     const free = (x, y, wide, high) => {
-      const cells = [];
-      for (let a = Math.floor((x - wide / 2) / 12); a <= Math.floor((x + wide / 2) / 12); a++) {
-        for (let b = Math.floor((y - high / 2) / 12); b <= Math.floor((y + high / 2) / 12); b++) cells.push(a * 4096 + b);
-      }
+      const cells = [], [left, right, top, end] = [x - wide / 2, x + wide / 2, y - high / 2, y + high / 2]
+        .map(v => Math.floor(v / 12));
+      for (let a = left; a <= right; a++) for (let b = top; b <= end; b++) cells.push(a * 4096 + b);
       if (cells.some(cell => taken.has(cell))) return false;
       cells.forEach(cell => taken.add(cell));
       return true;
@@ -381,8 +385,9 @@ class MapView {
     }).sort((a, b) => b[3] - a[3]);
   }
   // draws them as diamonds; which names find room below: [{name, middle, top, half}]
-  named(w) {
-    const { app, pen } = this, { values } = app.data.columns.get("class"), found = this.classMeans(), names = [];
+  named(w, h) {
+    const { app, pen } = this, { values } = app.data.columns.get("class"), names = [];
+    const found = this.classMeans().filter(([, x, y]) => x > 0 && y > 0 && x < w && y < h);
     for (const [code, x, y] of app.state.pictures ? [] : found) {
       outline(pen, "diamond", x, y, 5);
       pen.lineWidth = 3.5;

@@ -11,7 +11,8 @@ function showSelection(app) {
     ? `Selection: ${count} point${count > 1 ? "s" : ""}, ${items} item${items > 1 ? "s" : ""}` : "Selection";
   for (const name of ["clear", "csv", "json"]) document.getElementById(name).disabled = !count;
   const two = state.maps[1] >= 0 && new Set(state.maps.map(map => data.maps[map].space)).size > 1;
-  const open = TABS.filter(name => (name !== "Confusion" || data.columns.has("predicted")) && (name !== "Changed" || two));
+  const made = { Confusion: data.columns.has("predicted"), Changed: two };
+  const open = TABS.filter(name => made[name] ?? true);
   if (!open.includes(tab)) tab = "Gallery";
   document.getElementById("tabs").replaceChildren(...open.map(name => el("button", {
     id: `tab-${name}`, role: "tab", text: name, "aria-selected": String(name === tab), "aria-controls": "panel",
@@ -145,7 +146,8 @@ function changed(app, lines) {
   const found = asked.map(line => [line, kept(line)]).sort((x, y) => x[1] - y[1]);
   const mean = found.reduce((sum, [, share]) => sum + share, 0) / Math.max(found.length, 1);
   const holder = el("div", { className: "gallery" });
-  const more = inParts(found, ([line, share]) => tile(app, line, { caption: `keeps ${Math.round(100 * share)} %` }), holder);
+  const entry = ([line, share]) => tile(app, line, { caption: `keeps ${Math.round(100 * share)} %` });
+  const more = inParts(found, entry, holder);
   return [el("p", { text: `From “${a}” to “${b}”, ${Math.round(100 * mean)} % of the nearest neighbours stay. `
     + "Those that change most come first." }), holder, more];
 }
@@ -159,7 +161,7 @@ function records({ data, state }) {
   const map = data.maps[state.maps[0]], names = [...data.columns.keys()];
   return [...state.selected].map(line => ({
     ...Object.fromEntries(names.map(name => [name, data.value(name, line)])), words: data.texts[line] ?? "",
-    x: Number.isNaN(map.raw[2 * line]) ? "" : map.raw[2 * line], y: Number.isNaN(map.raw[2 * line]) ? "" : map.raw[2 * line + 1],
+    ...Number.isNaN(map.raw[2 * line]) ? { x: "", y: "" } : { x: map.raw[2 * line], y: map.raw[2 * line + 1] },
   }));
 }
 function saveCsv(app) {
@@ -178,7 +180,7 @@ async function openJson(app, file) {
   let rows;
   try { rows = Object.values(JSON.parse(await file.text()).selections).flat(); } catch { rows = null; }
   if (!rows) return app.say(`${file.name} is no saved selection`);
-  const { values, codes } = app.data.columns.get("row"), place = new Map(values.map((row, code) => [row, codes.indexOf(code)]));
+  const place = new Map(app.data.columns.get("row").values.map((row, line) => [row, line])); // rows are unique
   const lines = rows.filter(row => place.has(row)).map(row => place.get(row));
   app.take(lines, "new");
   if (lines.length < rows.length) app.say(`${rows.length - lines.length} of ${rows.length} rows are not in this page`);
