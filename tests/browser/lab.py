@@ -65,8 +65,7 @@ class Lab:
             waited(self._answers, 90, "JupyterLab does not answer")
             self.page.goto(f"http://127.0.0.1:{self.port}/lab/tree/lab.ipynb")
             self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
-            with contextlib.suppress(Exception):  # the dialog comes now, later or not at all
-                self.page.locator(".jp-Dialog .jp-mod-accept").click(timeout=2000)
+            self._accept()
             for box in self.page.locator(".jp-SideBar .lm-mod-current").all():  # room for the notebook
                 box.click()
         except BaseException:
@@ -85,23 +84,28 @@ class Lab:
             self.server.wait()
         self.log.close()
 
-    def run_all(self, timeout: float = 120) -> float:
+    def run_all(self, timeout: float = 300) -> float:
         """Run all cells from the menu; returns the seconds until the last one has ended.
 
         Counts prove that they ran: JupyterLab does nothing, and says idle, while its "Select Kernel" dialog is open.
         """
-        began, counts = time.monotonic(), [f"[{i + 1}]:" for i in range(len(self.cells))]
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-
-        def done() -> bool:
-            dialog = self.page.locator(".jp-Dialog .jp-mod-accept")
-            if dialog.count():
-                dialog.first.click()
-            return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts() == counts
-
-        waited(done, timeout, f"cells did not run; {self.page.locator('.jp-OutputArea').all_inner_texts()}")
+        prompts = self.page.locator(".jp-CodeCell .jp-InputPrompt")
+        counts = [f"[{i + 1}]:" for i in range(len(self.cells))]
+        for _ in range(20):  # without a kernel nothing is run, nor said
+            self._accept()
+            self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            began = time.monotonic()
+            self.page.wait_for_timeout(3000)
+            if set(prompts.all_inner_texts()) != {"[ ]:"}:
+                break
+        waited(lambda: prompts.all_inner_texts() == counts, timeout,
+               f"cells did not run; {self.page.locator('.jp-OutputArea').all_inner_texts()}")  # fmt: skip
         return time.monotonic() - began
+
+    def _accept(self) -> None:
+        with contextlib.suppress(Exception):  # the dialog "Select Kernel" comes now, later or not at all
+            self.page.locator(".jp-Dialog .jp-mod-accept").click(timeout=2000)
 
     def canvas(self, number: int = 0) -> Locator:
         """The points of map `number`."""
