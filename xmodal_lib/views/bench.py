@@ -42,6 +42,7 @@ class Bench:
         rows = [w.HTML(panels.STYLE), self.head, *self._bars(), self._body()]
         self.box = w.VBox(rows, layout={"width": "100%"})
         self.box.add_class("xm-all")
+        self._over: dict[str, tuple[list[Any], list[Any]]] = {}  # what is drawn over a map, but for the pairs
         self._ready = False  # draw over the points once, not at each of these
         self.mapped()
         self.coloured()
@@ -57,7 +58,7 @@ class Bench:
         points = self.explorer.selected
         for live in self.maps:
             live.select(points)
-        self._lines()
+        self._lines(fresh=False)
         self.selection.show(points)
         if len(points) == 1:
             self.item.show(int(points[0]))
@@ -211,29 +212,39 @@ class Bench:
             if other is not live:
                 other.point_at(point)
 
-    def _lines(self) -> None:
-        """Pairs of the selection, prototypes, anchors and gap, on each map."""
+    def _lines(self, fresh: bool = True) -> None:
+        """Pairs of the selection on each map, and prototypes, anchors and gap, which a selection leaves as they are."""
         e = self.explorer
         if not self._ready:
             return
+        if fresh:
+            self._over = {}
         for live, name in zip(self.maps, e.names, strict=False):
-            xy, r = e.collection.maps[name], live.unit(8)
-            lines: list[Any] = self._pairs(xy) if self.pairs.value else []
-            labels: list[Any] = []
-            if self.proto.value != NONE and e.space(name):
-                for words, at in self._prototypes(e.unit(e.space(name)), xy):
-                    lines += [(diamond(at, r), INK, 2), (diamond(at, 0.55 * r), self._class_colour(words), 3)]
-                    labels.append((at[0], at[1] + 2 * r, words))
-            if self.anchor.value:
-                for point in np.flatnonzero(e.anchors & live.visible):
-                    lines += [(square(xy[point], r), INK, 2)]
-                    labels.append((xy[point, 0], xy[point, 1] - 2 * r, f"“{self.shelf.names[point]}”"))
-            if self.gap.value:
-                for a, b, gap, _ in e.gaps(name).itertuples(index=False):
-                    ends = np.array([np.nanmean(xy[self.shelf.modality == m], axis=0) for m in (a, b)])
-                    lines.append((ends, GAP, 4))
-                    labels.append((*ends.mean(0), f"gap {a} to {b}: {gap:.2f}"))
-            live.draw(lines, labels)
+            xy = e.collection.maps[name]
+            if name not in self._over:
+                self._over[name] = self._marks(live, name, xy)
+            lines, labels = self._over[name]
+            live.draw([*(self._pairs(xy) if self.pairs.value else []), *lines], labels)
+
+    def _marks(self, live: LiveMap, name: str, xy: np.ndarray) -> tuple[list[Any], list[Any]]:
+        """Lines and labels of prototypes, anchors and gap on a map."""
+        e, r = self.explorer, live.unit(8)
+        lines: list[Any] = []
+        labels: list[Any] = []
+        if self.proto.value != NONE and e.space(name):
+            for words, at in self._prototypes(e.unit(e.space(name)), xy):
+                lines += [(diamond(at, r), INK, 2), (diamond(at, 0.55 * r), self._class_colour(words), 3)]
+                labels.append((at[0], at[1] + 2 * r, words))
+        if self.anchor.value:
+            for point in np.flatnonzero(e.anchors & live.visible):
+                lines += [(square(xy[point], r), INK, 2)]
+                labels.append((xy[point, 0], xy[point, 1] - 2 * r, f"“{self.shelf.names[point]}”"))
+        if self.gap.value:
+            for a, b, gap, _ in e.gaps(name).itertuples(index=False):
+                ends = np.array([np.nanmean(xy[self.shelf.modality == m], axis=0) for m in (a, b)])
+                lines.append((ends, GAP, 4))
+                labels.append((*ends.mean(0), f"gap {a} to {b}: {gap:.2f}"))
+        return lines, labels
 
     def _pairs(self, xy: np.ndarray) -> list[Any]:
         e, lines = self.explorer, []

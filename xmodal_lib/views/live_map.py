@@ -37,6 +37,7 @@ class LiveMap:
         self.shown = np.ones(self.n, bool)  # by the filter
         self._selected: list[Callable[[np.ndarray], None]] = []
         self._hovered: list[Callable[[int | None], None]] = []
+        self._labels: list[tuple[float, float, str]] = []
         self._quiet = False
         self._place(xy)
         used, size = np.unique(size, return_inverse=True)
@@ -100,6 +101,7 @@ class LiveMap:
 
     def move(self, xy: np.ndarray) -> None:
         """Go over to another map of the same points, by an animation."""
+        self._labels = []  # of the other map
         self._place(xy)
         data = self.scatter._data
         data["x"], data["y"] = self.at.T
@@ -132,7 +134,10 @@ class LiveMap:
             if np.isfinite(vertices).all()
         ]
         self.scatter.annotations(drawn)
-        self._label([(x, y, words) for x, y, words in labels if np.isfinite([x, y]).all()])
+        labels = [(x, y, words) for x, y, words in labels if np.isfinite([x, y]).all()]
+        if labels != self._labels:
+            self._labels = labels
+            self._label(labels)
 
     def frame(self, xy: np.ndarray) -> np.ndarray:
         """The map's own coordinates -> the frame -1..1 that is drawn."""
