@@ -39,7 +39,7 @@ def picture(browser: Browser, path: Path, item: str = "tiger", width: int = 1560
             lab.canvas().wait_for()
             lab.page.wait_for_timeout(5000)  # labels, lines and fonts
             raw = lab.page.locator(".xm-all").screenshot()
-    image = Image.open(io.BytesIO(raw)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(raw)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     path.parent.mkdir(exist_ok=True)
     image.save(path, optimize=True)
     return path

@@ -143,7 +143,7 @@ class Bench:
         e, modalities = self.explorer, self.shelf.modalities
         self.proto = controls.choice("Class prototypes of", [NONE, *modalities], modalities[0])
         self.pairs = controls.tick("Pairs as lines", True, "join the rows of each selected item")
-        self.anchor = controls.tick("Text anchors", bool(e.anchors.any()), "mark the words of the classes")
+        self.anchor = controls.tick("Text anchors", False, "mark the words of the classes")
         self.gap = controls.tick("Modality gap", False, "join the centres of the modalities")
         self.link = controls.tick("Zoom together", False, "move and zoom both maps")
         self.anchor.disabled, self.gap.disabled = not e.anchors.any(), len(modalities) < 2
