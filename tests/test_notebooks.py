@@ -38,6 +38,7 @@ LONGER = {  # (notebook, first line of the cell): why it may have more
         "40_generative_transfer",
         "scores = []  # scores.parquet files of draws made before, to be reported together; [] fits here",
     ): "parameters of eight data sets",
+    ("61_explorer", "from dataclasses import replace"): "nothing but imports",
 }
 SILENT = {"results.table", "results.metrics", "slider"}  # calls that leave nothing in a stored notebook
 FIGURES = {"results.figure", "display", "items"}

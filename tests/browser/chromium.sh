@@ -5,5 +5,5 @@ command -v chromium > /dev/null && exit 0
 log=$(mktemp)
 echo "Installing chromium for the browser tests"
 { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } > "$log" 2>&1 ||
-  { echo "chromium could not be installed; the browser tests will skip:"; tail -3 "$log"; }
+  { echo "chromium could not be installed; the browser tests will fail:"; tail -3 "$log"; }
 rm -f "$log"
