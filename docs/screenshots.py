@@ -1,6 +1,6 @@
 """The pictures of the README, of real results in headless Chromium:  python docs/screenshots.py [RESULT]
 
-RESULT is a job that keeps a collection, such as 60_latent_views/adaptation/seed=1; without it, the first in results/.
+RESULT is a job that keeps a collection, such as 61_explorer/seed=1; without it, the first in results/.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from explorer_picture import FLAGS
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -18,8 +19,6 @@ from xmodal_lib.cli import collection_of
 from xmodal_lib.views import explore_page
 
 HERE = Path(__file__).parent
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def neighbours(z: np.ndarray, modality: np.ndarray, k: int = NEAR, block: int = 
 
 
 def _packed(stored: Stored, title: str, note: str) -> bytes:
-    """Length of the head (uint32), the head as JSON, then its sections, each at a multiple of 4 bytes."""
+    """Length of the head (8 bytes, little-endian), the head as JSON, its sections, each at a multiple of 8 bytes."""
     points, spaces, maps = stored.points, stored.of("space"), stored.of("map")
     modality = points["modality"].to_numpy(str)
     sections: dict[str, bytes] = {"tiles": stored.arrays["tiles"].astype("<i4").tobytes(),
