@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 	  { echo "Python 3.11 or newer is needed; `$(PYTHON) --version 2>&1` was found. Use: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Python's venv module does not work; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Installing the project into $(VENV): some minutes the first time, torch is large"
+	@echo "Installing the project into $(VENV): some minutes the first time, and 9 GB of disk: torch is large"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
