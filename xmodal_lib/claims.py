@@ -1,14 +1,26 @@
-"""Claims of papers as rows: a statement, the difference that tests it, its 95 % interval over draws, a verdict."""
+"""Claims of papers as rows: a statement, the difference that tests it, its 95 % interval over draws, a verdict.
+
+judge(scores, [Claim("text rows help", "Lin et al.", "image + text", "image", {"shot": 1})])   # claims of one notebook
+ledger(rows(), draws_of(paths))                              # those of claims.yaml, together, by ten draws or more
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
 
-from xmodal_lib.evaluate import paired
+from xmodal_lib.evaluate import interval, paired
 
 MARGIN = 0.01  # accuracy; a smaller difference is no effect
 
@@ -60,3 +72,139 @@ def judge(scores: pd.DataFrame, claims: Iterable[Claim], metric: str = "accuracy
         else:
             lines.append(line | {"draws": 0, "verdict": "not run"})
     return pd.DataFrame(lines)
+
+
+DRAWS = 10  # fewer decide nothing in the ledger
+
+
+class Row(BaseModel):
+    """A row of claims.yaml, where its fields are explained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+    source: str
+    statement: str
+    kind: Literal["claim", "finding"] = "claim"
+    published: str = ""
+    scores: str = ""
+    a: str = ""
+    b: str = ""
+    where: dict[str, Any] = {}
+    only_a: dict[str, Any] = {}
+    only_b: dict[str, Any] = {}
+    metric: str = "accuracy"
+    margin: float = MARGIN
+    needs: str = ""
+    shown: str = ""
+
+    @property
+    def job(self) -> str:
+        """The job whose draws decide it; "" where none can."""
+        return self.scores.partition(":")[0]
+
+    @property
+    def file(self) -> str:
+        return self.scores.partition(":")[2] or "scores.parquet"
+
+
+def rows() -> list[Row]:
+    """The ledger as it is listed.
+
+    Raises:
+        ValueError: a row lacks what decides it, or two have one id.
+    """
+    found = [Row(**row) for row in yaml.safe_load((files("xmodal_lib") / "claims.yaml").read_text("utf-8"))]
+    for row in found:
+        if bool(row.scores and row.a and row.b) + bool(row.needs) + bool(row.shown) != 1:
+            raise ValueError(f"claims.yaml, {row.id}: give scores with a and b, or needs, or shown")
+    if twice := sorted(name for name, n in Counter(row.id for row in found).items() if n > 1):
+        raise ValueError(f"claims.yaml: {', '.join(twice)} stands there twice")
+    return found
+
+
+def draws_of(paths: Iterable[str | Path]) -> dict[str, pd.DataFrame]:
+    """Tables of draws by job and file: {"10_.../draw:scores.parquet": frame}. What the folder of a draw is named for
+    (`source=words,seed=1`) becomes a column where the table has none.
+
+    Source of the layout: results/NOTEBOOK/JOB/AXIS=VALUE,.../FILE, as `xmodal reproduce` writes it.
+    """
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for path in map(Path, paths):
+        frame = pd.read_parquet(path)
+        named = dict(axis.split("=", 1) for axis in path.parent.name.split(",") if "=" in axis)
+        job = path.parent.parent if named else path.parent
+        own = {axis: value for axis, value in named.items() if axis not in frame}
+        key = f"{job.parent.name}/{job.name}:{path.name}"
+        parts.setdefault(key, []).append(frame.assign(**own))
+    return {key: pd.concat(some, ignore_index=True) for key, some in parts.items()}
+
+
+def ledger(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame], enough: int = DRAWS) -> pd.DataFrame:
+    """Every row with its effect and verdict. Within a draw the two methods are averaged over what the row names, and
+    subtracted; the interval is Student's over draws, and p that of a two-sided t-test, also after Holm's correction
+    over all rows that have draws.
+
+    Columns id, kind, source, statement, published, scores, mean, low, high, draws, p, holm, verdict. The verdict is
+    that of `verdict`, where supported and contradicted also need holm < 0.05; "too few draws" below `enough`, "shown",
+    "needs ..." or "not run".
+    """
+    lines = []
+    for row in listed:
+        line = row.model_dump(include={"id", "kind", "source", "statement", "published", "scores"})
+        gain = _gain(row, draws.get(f"{row.job}:{row.file}"))
+        mean, low, high = interval(gain)
+        p = float(stats.ttest_1samp(gain, 0).pvalue) if len(gain) > 1 and gain.std() > 0 else math.nan
+        lines.append(line | {"mean": mean, "low": low, "high": high, "draws": len(gain), "p": p})
+    table = pd.DataFrame(lines)
+    table["holm"] = holm(table["p"].to_numpy())
+    table["verdict"] = [_said(row, line, enough) for row, (_, line) in zip(listed, table.iterrows(), strict=True)]
+    return table
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment of p values (n,); NaN (not tested) stays, and does not count.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979).
+
+    >>> holm(np.array([0.01, 0.04, np.nan, 0.03])).round(2).tolist()
+    [0.03, 0.06, nan, 0.06]
+    """
+    adjusted, order = np.full(len(p), np.nan), [i for i in np.argsort(p) if not np.isnan(p[i])]
+    largest = 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _gain(row: Row, frame: pd.DataFrame | None) -> np.ndarray:
+    """Differences a - b, one for each draw that has both on all that the row names; none where there is no such."""
+    if frame is None:
+        return np.array([])
+    both = []
+    for method, only in ((row.a, row.only_a), (row.b, row.only_b)):
+        at = {"method": method, **({"metric": row.metric} if row.metric else {}), **row.where, **only}
+        if lacking := [column for column in at if column not in frame]:
+            raise ValueError(f"claims.yaml, {row.id}: {row.scores} has no column {lacking[0]}")
+        part = frame
+        for column, value in at.items():
+            part = part[
+                part[column].astype(str).isin([str(v) for v in (value if isinstance(value, list) else [value])])
+            ]
+        asked = [column for column, value in (row.where | only).items() if isinstance(value, list)]
+        cells = part.groupby(["seed", *asked])["value"].mean().groupby("seed")
+        whole = math.prod(len((row.where | only)[column]) for column in asked)
+        both.append(cells.mean()[cells.size() == whole] if len(part) else pd.Series(dtype=float))
+    return (both[0] - both[1]).dropna().to_numpy()
+
+
+def _said(row: Row, line: pd.Series, enough: int) -> str:
+    if row.needs or row.shown:
+        return f"needs {row.needs}" if row.needs else "shown"
+    if not line["draws"]:
+        return "not run"
+    if line["draws"] < enough:
+        return "too few draws"
+    found = verdict(line["mean"], line["low"], line["high"], row.margin)
+    decided = found not in ("supported", "contradicted") or line["holm"] < 0.05
+    return found if decided else "inconclusive"

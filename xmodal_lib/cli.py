@@ -83,6 +83,7 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; results/adhoc/NOTEBOOK if not given")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the kernel; 1 gives the numbers of `reproduce`")] = 1,
+    dry_run: Annotated[bool, typer.Option(help="Check the values and say what would run; run nothing")] = False,
 ) -> None:
     """Execute one notebook with its own defaults, or other values."""
     import yaml
@@ -116,6 +117,10 @@ def run(
                 raise FileNotFoundError(f"-p {key}: there is no file {missing[0]!r} (paths are from {Path.cwd()})")
             if files:  # the kernel works in the notebook's folder
                 given[key] = runner.relative(path, Path.cwd(), given[key])
+    if dry_run:
+        changed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        say(f"{path.stem}  would run with {changed or 'its own values'}, into {folder}")
+        return
     say(f"{path.stem}  started")
     try:
         runner.execute(root, path, folder, given, threads=threads, said=lambda s: say(f"  {s}"))

@@ -24,7 +24,7 @@ def test_stored_outputs_are_of_the_present_code(notebook: Path) -> None:
     assert all(p.help for p in parameters(ROOT, str(notebook.relative_to(ROOT))).values())
 
 
-@pytest.mark.parametrize("profile", ["quick", "default", "full", "paper"])
+@pytest.mark.parametrize("profile", ["quick", "default", "full", "claims", "paper"])
 def test_sheets_fit_their_notebooks(profile: str) -> None:
     plan = make_plan(ROOT, profile)
     assert {job.notebook for job in plan.jobs} <= {str(path.relative_to(ROOT)) for path in NOTEBOOKS}

@@ -11,7 +11,8 @@ A sheet names one notebook and either is one job or has several:
         outputs: {scores: scores.parquet}           # must be there when the job ends
         resources: {threads: 1, mem_mb: 4000, gpu: 0, minutes: 240}
       report:
-        needs: {draws: 10_cross_modal_adaptation/draw}   # five paths: the matrix of `draw` is not one of `report`
+        needs: {draws: 10_cross_modal_adaptation/draw}   # five paths: the matrix of `draw` is not one of `report`;
+                                                         # a list of such names gives the paths of all of them
 
 Profiles (`params/profiles/*.yaml`) have the same shape under the name of each sheet, and are laid over it: maps are
 merged, other values replaced, and a matrix axis, need or output that is null is removed.
@@ -53,7 +54,7 @@ class Run(BaseModel):
     """One entry of `jobs:`, or a sheet that is a single job."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    needs: dict[str, str] = {}
+    needs: dict[str, str | list[str]] = {}
     outputs: dict[str, str] = {}
     matrix: dict[str, list[Any]] = {}
     parameters: dict[str, Any] = {}
@@ -172,7 +173,7 @@ def make_plan(root: Path, profile: str = "default") -> Plan:
     for name, (where, notebook, run) in runs.items():
         for point in points[name]:
             given = check(where, notebook, cells[notebook], {**run.parameters, **point})
-            needs = {p: _need(where, p, need, runs, points, point) for p, need in run.needs.items()}
+            needs = {p: _needs(where, p, need, runs, points, point) for p, need in run.needs.items()}
             jobs.append(
                 Job(
                     name=_folder(name, point),
@@ -460,6 +461,16 @@ def _text(value: Any) -> str:
     return text if isinstance(value, int | float) else re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "none"
 
 
+def _needs(
+    where: str, parameter: str, need: str | list[str], runs: Mapping, points: Mapping, point: Mapping
+) -> str | list[str]:
+    """The file or files of a need, which may name several runs: then one list of all."""
+    if isinstance(need, str):
+        return _need(where, parameter, need, runs, points, point)
+    found = [_need(where, parameter, one, runs, points, point) for one in need]
+    return [file for files in found for file in ([files] if isinstance(files, str) else files)]
+
+
 def _need(where: str, parameter: str, need: str, runs: Mapping, points: Mapping, point: Mapping) -> str | list[str]:
     """The file of a need; a list of files when that run has an axis that this one has not."""
     name = next((n for n in (need, need.rpartition("/")[0]) if n in runs), None)
@@ -511,7 +522,8 @@ def _check_names(jobs: list[Job]) -> None:
 def _check_order(runs: Mapping[str, tuple[str, str, Run]]) -> None:
     graph = {}
     for name, (_, _, run) in runs.items():
-        graph[name] = {n for need in run.needs.values() for n in (need, need.rpartition("/")[0]) if n in runs}
+        wanted = [need for some in run.needs.values() for need in ([some] if isinstance(some, str) else some)]
+        graph[name] = {n for need in wanted for n in (need, need.rpartition("/")[0]) if n in runs}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
