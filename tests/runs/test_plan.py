@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.conftest import write_notebook
-from xmodal_lib.runs.plan import Plan, find_notebook, make_plan, parse, project_root, typed
+from xmodal_lib.runs.plan import Plan, find_notebook, make_plan, parse, project_root, typed, unknown
 
 
 def edit(project: Path, old: str, new: str) -> None:
@@ -112,3 +112,8 @@ def test_where_things_are(project: Path) -> None:
         find_notebook(project, "10_smal")
     with pytest.raises(FileNotFoundError, match="is not inside a project"):
         project_root(project.parent)
+
+
+def test_a_line_that_names_what_there_is_stays_one_to_read() -> None:
+    assert unknown("target", "?", ["a", "b"]) == "unknown target '?'; there are: a, b"
+    assert unknown("target", "?", [f"x{i}" for i in range(300)]).endswith(", x19 and 280 more")

@@ -366,11 +366,15 @@ def _literals(cell: str, where: str) -> list[Parameter]:
 # Checking
 
 
+MOST = 20  # names in a line
+
+
 def unknown(what: str, name: str, known: Iterable[str], last: str | None = None) -> str:
     """One line that says that there is no such thing, and what comes nearest."""
     known = list(known)
     near = difflib.get_close_matches(last or name, known, 1, 0.5)
-    return f"unknown {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}")
+    shown = ", ".join(known[:MOST]) + (f" and {len(known) - MOST} more" if len(known) > MOST else "")
+    return f"unknown {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {shown}")
 
 
 def check(where: str, notebook: str, cell: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
