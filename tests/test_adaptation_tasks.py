@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.sources.picture_layouts import image_set
 from xmodal_lib.adaptation_tasks import MISSING, NOT_RUN, ROWS, against_paper, by_data_set, here_and_missing, load
 from xmodal_lib.encoders.encoder import Encoder
+from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import evaluate
 from xmodal_lib.methods import LinearProbe
 from xmodal_lib.runs import provenance
@@ -115,19 +115,6 @@ def test_numbers_of_the_table() -> None:
     assert set(drawings.index.get_level_values("from")) == {"paper"}
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model of open_clip of 16 pixels and some thousand weights, as "local-dir:FOLDER"."""
-    folder = tmp_path_factory.mktemp("tiny")
-    config = {"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-              "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}}  # fmt: skip
-    with seeded(0):
-        model = open_clip.CLIP(**config)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    return f"local-dir:{folder}"
-
-
 def test_views_give_so_many_times_the_rows(tiny: str) -> None:
     plain, ten = (load("dtd", seed=1, shots=[2], encoder=tiny, views=n).episodes([2])[0][1] for n in (0, 10))
     rows = [len(episode.support["image"]) for episode in (plain, ten)]
@@ -178,23 +165,24 @@ def test_features_are_kept_by_all_that_matters(tiny: str, data: Path, tmp_path: 
 
 
 def test_labels_of_the_test_list_are_not_read_before_the_answers(tiny: str) -> None:
-    """Wrong test labels change the scores, and nothing that was chosen or learnt."""
-    given = load("dtd", seed=1, shots=[2], encoder=tiny, views=1)
-    (columns, episode), kept = given.episodes([2])[0], []
-    table = episode.query["image"]
-    wrong = replace(episode, query=Tables({"image": replace(table, y=(table.y + 1) % 5)}, episode.query.classes))
+    """Poisoned test labels, all of them wrong for what was fitted, change the scores and nothing that was chosen."""
+    (columns, episode), kept = load("dtd", seed=1, shots=[2], encoder=tiny, views=1).episodes([2])[0], []
     keep = {"p": {"kept": lambda fitted: kept.append(fitted) or fitted}}
-    frames = [evaluate({"p": LinearProbe(iterations=200)}, [(columns, e)], variants=keep, progress=False)
-              for e in (episode, wrong)]  # fmt: skip
+
+    def accuracy(asked: Episode) -> float:
+        frame = evaluate({"p": LinearProbe(iterations=200)}, [(columns, asked)], variants=keep, progress=False)
+        return frame.loc[frame["metric"] == "accuracy", "value"].iloc[0]
+
+    first = accuracy(episode)
+    poison = replace(episode.query["image"], y=(kept[0].predict(episode.query) + 1) % 5)
+    assert accuracy(replace(episode, query=Tables({"image": poison}, episode.query.classes))) == 0 < first
     assert torch.equal(kept[0].head_, kept[1].head_) and kept[0].cells_.equals(kept[1].cells_)
-    values = [frame[frame["metric"] == "accuracy"]["value"].iloc[0] for frame in frames]
-    assert values[0] != values[1]
 
 
 def test_what_is_not_here_or_too_little_is_said(tiny: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*eurosat; get 2750/"):
         load("eurosat", seed=1, shots=[1], encoder=tiny)
-    with pytest.raises(ValueError, match="dtd: class 'banded' has 2 rows in train; 16 are needed"):
+    with pytest.raises(ValueError, match=r"dtd: class '.*' has 2 rows in train; 16 are needed"):
         load("dtd", seed=1, shots=[1, 16], encoder=tiny)
     fewer = load("dtd", seed=1, shots=[16], encoder=tiny, fewer=True).episodes([16])[0][1]
     assert len(fewer.support["image"]) == 10
@@ -205,5 +193,5 @@ def test_what_is_not_here_or_too_little_is_said(tiny: str, data: Path, tmp_path:
     assert load("any", seed=1, shots=[1], encoder=tiny).name == "caltech101"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XMODAL_DATA", str(tmp_path))
-        with pytest.raises(FileNotFoundError, match="none of imagenet, caltech101, .* is here"):
+        with pytest.raises(FileNotFoundError, match=r"none of imagenet, caltech101, .* is here"):
             load("any", seed=1, shots=[1], encoder=tiny)
