@@ -141,6 +141,8 @@ def test_the_cut_tower_is_the_tower(tiny: str) -> None:
     with torch.no_grad():
         assert torch.allclose(tail(maps.support["image"].x), other.support["image"].x, atol=1e-5)
     assert all(p.requires_grad for p in tail.parameters())
+    with pytest.raises(ValueError, match="load the task with deep=True"):
+        whole.deep_episodes([1])
 
 
 def test_features_are_kept_by_all_that_matters(tiny: str, data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -10,6 +10,7 @@ missing.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,7 +72,7 @@ class AdaptationTask:
     rows: Tables  # image rows that the draws need, as row numbers of the source
     on: Callable[[Tables], CategoryTask]  # the same draws on other features of these rows
     tables: Tables  # features by `towers`
-    cut: tuple[Encoder, nn.Module]  # trunk and tail of the image tower
+    cut: tuple[Encoder, nn.Module] | None  # trunk and tail of the image tower, of a deep task
     views: int = 0
     family: Mapping[int, Hashable] = field(default_factory=dict)  # item -> what never parts; empty: each by itself
     captions: Mapping[int, str] = field(default_factory=dict)  # item -> its name
@@ -100,7 +101,13 @@ class AdaptationTask:
         return [self._episode(self.task, k, self.towers["image"]) for k in shots]
 
     def deep_episodes(self, shots: Sequence[int]) -> tuple[nn.Module, list[tuple[dict[str, Any], Episode]]]:
-        """The tail of the image tower, to be trained, and the same episodes on the maps below it."""
+        """The tail of the image tower, to be trained, and the same episodes on the maps below it.
+
+        Raises:
+            ValueError: the task was loaded without `deep`.
+        """
+        if self.cut is None:
+            raise ValueError("the image tower was not cut in two; load the task with deep=True")
         trunk, tail = self.cut
         maps = cache.extract(self.source, {"image": trunk}, tables=self.rows)
         task = self.on(maps | self.tables.only("text"))
@@ -142,16 +149,18 @@ def load(
     return _image_set(name, opened, drawn, _towers(encoder, seed, deep), seed=seed, views=views)
 
 
-Towers = tuple[dict[str, Encoder], tuple[Encoder, nn.Module]]
+Towers = tuple[dict[str, Encoder], tuple[Encoder, nn.Module] | None]
 
 
 def _towers(encoder: str, seed: int, deep: bool) -> Towers:
-    """The image and text tower, and the image tower cut in two: a transformer before its last block, RN50 before its
-    attention pool, the bridge before its last convolution."""
+    """The image and text tower, and of a deep task the image tower cut in two: a transformer before its last block,
+    RN50 before its attention pool, the bridge before its last convolution."""
     both = default_bridge(seed, seed) if encoder == "bridge" else named_towers(encoder)
     towers = {m: both[m] for m in MODALITIES}
+    if not deep:
+        return towers, None
     trunk, tail = split(towers["image"], last_blocks=0 if encoder == "bridge" else 1)
-    if deep and towers["image"].trunk is None:
+    if towers["image"].trunk is None:
         towers["image"] = Encoder(f"{towers['image'].name}-tail", tail, trunk=trunk)
         tail = split(both["image"], last_blocks=1)[1]  # the encoder keeps the other for itself, frozen
     return towers, (trunk, tail)
@@ -265,7 +274,7 @@ def here_and_missing(frame: pd.DataFrame) -> str:
     if not there:
         return f"Ours: no scores of the {len(TARGETS)} data sets are here."
     rest = f" Not among these scores: {', '.join(gone)}." if gone else ""
-    return f"Ours: mean of {len(there)} of {len(TARGETS)} data sets.{rest}"
+    return textwrap.fill(f"Ours: mean of {len(there)} of {len(TARGETS)} data sets.{rest}", 100)
 
 
 def confused(answers: pd.DataFrame, names: Sequence[str], most: int = 30) -> tuple[list[int], list[int], list[str]]:
