@@ -263,7 +263,8 @@ def by_data_set(frame: pd.DataFrame, shot: int) -> pd.DataFrame:
         pd.DataFrame(lines).T.rename_axis("data set"),
         published("Tip-Adapter").set_index("table")["accuracy"],
     )
-    table.insert(0, "Zero-shot CLIP, logged", [f"{logged[n]:.1f}" if n in logged else "" for n in table.index])
+    if logged.index.isin(table.index).any():
+        table.insert(0, "Zero-shot CLIP, logged", [f"{logged[n]:.1f}" if n in logged else "" for n in table.index])
     return table
 
 
