@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.sources.layouts import write_jpg
 from tests.sources.picture_layouts import image_set
 from xmodal_lib.adaptation_tasks import MISSING, NOT_RUN, ROWS, against_paper, by_data_set, here_and_missing, load
 from xmodal_lib.encoders.encoder import Encoder
@@ -202,3 +204,21 @@ def test_what_is_not_here_or_too_little_is_said(tiny: str, data: Path, tmp_path:
         patch.setenv("XMODAL_DATA", str(tmp_path))
         with pytest.raises(FileNotFoundError, match=r"none of imagenet, caltech101, .* is here"):
             load("any", seed=1, shots=[1], encoder=tiny)
+
+
+def test_the_published_draw_of_a_real_split_file(shared: Path, tiny: str, tmp_path: Path) -> None:
+    """DTD's own lists with pictures for one draw and some of the test list: the episode has the published pictures."""
+    name = "split_zhou_DescribableTextures.json"
+    (tmp_path / name).write_bytes((shared / "data/coop" / name).read_bytes())
+    index = json.loads((shared / "data/coop/indices/dtd/shot_1-seed_1.json").read_text())
+    published = {part: [row["impath"].partition("/images/")[2] for row in index[part]["data"]] for part in index}
+    test = [path for path, *_ in json.loads((tmp_path / name).read_text())["test"]][:100]
+    for n, path in enumerate([*published["train"], *published["val"], *test]):
+        write_jpg(tmp_path / "images" / path, Image.new("RGB", (16, 16), (n % 256, 2 * n % 256, 0)))
+    given = load("dtd", str(tmp_path), seed=1, shots=[1], encoder=tiny)
+    ((_, episode),) = given.episodes([1])
+    shown = given.source.by_item("image", "item")
+    for part, tables in (("train", episode.support), ("val", episode.val), ("test", episode.query)):
+        assert tables is not None
+        assert sorted(shown[i] for i in tables["image"].pair.tolist()) == sorted(published.get(part, test))
+    assert len(given.classes) == 47 and "pictures are missing" in given.report
