@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -98,6 +99,23 @@ def text_tower(width: int = 16, **options: Any) -> Encoder:
             if p.ndim > 1:
                 torch.nn.init.normal_(p, std=0.3)
     return Encoder("tiny-text", tower, SimpleTokenizer(context_length=24), sample="a")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of open_clip of 16 pixels and some thousand weights, as "local-dir:FOLDER"."""
+    folder = tmp_path_factory.mktemp("tiny")
+    vision = {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49_408, "width": 16, "heads": 1, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    import open_clip
+    from safetensors.torch import save_file
+
+    with seeded(0):
+        model = open_clip.CLIP(**config)  # type: ignore[arg-type]
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
 
 
 @pytest.fixture

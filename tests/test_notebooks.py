@@ -23,6 +23,10 @@ HEADINGS = ["Parameters", "Data", "Idea", "Fit", "Result", "Look", "Learnt, and 
 LINES = 14  # of a code cell
 LONGER = {  # (notebook, first line of the cell): why it may have more
     ("02_features", "import json"): "eleven imports",
+    (
+        "10_cross_modal_adaptation",
+        'source = "drawings"  # or imagenet, caltech101, dtd, ... of `xmodal data list`; any: the first that is here',
+    ): "parameters of eleven image sets",
     ("10_cross_modal_adaptation", "from dataclasses import replace"): "nothing but imports",
     (
         "20_alternating_unimodal",

@@ -8,7 +8,7 @@ from xmodal_lib.published import published
 
 
 @pytest.mark.parametrize(
-    "paper", ["cross-modal adaptation", "balanced multimodal learning", "cross-modal generalization"]
+    "paper", ["cross-modal adaptation", "balanced multimodal learning", "cross-modal generalization", "Tip-Adapter"]
 )
 def test_every_number_has_a_source(paper: str) -> None:
     table = published(paper)

@@ -34,7 +34,7 @@ from xmodal_lib.calibration import expected_calibration_error
 from xmodal_lib.episodes import Episode
 from xmodal_lib.home import replacing
 from xmodal_lib.methods.method import Method
-from xmodal_lib.tables import Tables
+from xmodal_lib.tables import Tables, places
 
 WITH_VAL, WITHOUT_VAL = "few-shot val", "validation-free"
 Described = Episode | tuple[Mapping[str, Any], Episode]  # with columns of its own, such as {"shot": 4}
@@ -47,6 +47,7 @@ def evaluate(
     base: Tables | None = None,
     *,
     variants: Variants | None = None,
+    domains: Mapping[str, Tables] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Fit and score every method on every episode.
@@ -55,13 +56,17 @@ def evaluate(
     support and val, and then the query without labels. `variants[method][name]` makes another fitted method from a
     fitted one, which is scored under its own name without a fit (one probe, many WiSE-FT weights).
 
+    `domains` are asked in place of the episode's query, in lines of their own with the column `domain`. A domain may
+    have fewer classes than were learnt: it is answered among its own.
+
     Returns one line a (method, episode, metric), columns: method, track, seed, those of the episode, metric, value.
     Metrics: "accuracy" over items; "macro accuracy" and "macro F1", means over classes; "ECE", the expected calibration
     error (`calibration`); "accuracy M" from the rows of modality M alone; "fit seconds" of CPU (a variant: its method's
     and its own).
 
     Raises:
-        ValueError: there is no episode, or a method answers in the wrong shape or not with probabilities.
+        ValueError: there is no episode, a method answers in the wrong shape or not with probabilities, or a domain
+            has a class that was not learnt.
         Whatever a method raises, with a note that names the method and the seed.
     """
     variants = variants or {}
@@ -75,8 +80,8 @@ def evaluate(
         steps.set_description(f"{name}, seed {episode.seed}", refresh=False)
         track = WITHOUT_VAL if episode.val is None else WITH_VAL
         try:
-            for shown, scores in _scores(name, given, episode, variants.get(name, {})):
-                head = {"method": shown, "track": track, "seed": episode.seed, **columns}
+            for shown, domain, scores in _scores(name, given, episode, variants.get(name, {}), domains):
+                head = {"method": shown, "track": track, "seed": episode.seed, **columns, **domain}
                 lines += [{**head, "metric": metric, "value": value} for metric, value in scores.items()]
         except Exception as error:
             error.add_note(f"method {name!r}, seed {episode.seed}{''.join(f', {k} {v}' for k, v in columns.items())}")
@@ -97,7 +102,7 @@ def both_tracks(episodes: Iterable[Described]) -> Iterator[Described]:
 
 def predictions(fitted: Method, query: Tables) -> pd.DataFrame:
     """What a fitted method answers: one line an item, columns item, y, yhat and confidence (of yhat)."""
-    proba = _proba(fitted, query)
+    proba = _proba(fitted, query, query.classes)
     confidence, yhat = proba.max(1)
     columns = {"item": query.items(), "y": query.labels(), "yhat": yhat, "confidence": confidence}
     return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
@@ -227,31 +232,41 @@ def _total(ready: Mapping[str, Method], episodes: Iterable[Described]) -> int | 
 
 
 def _scores(
-    name: str, given: Method, episode: Episode, variants: Mapping[str, Callable[[Method], Method]]
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Scores of the fitted method, then of each variant."""
+    name: str, given: Method, episode: Episode, variants: Mapping[str, Callable[[Method], Method]],
+    domains: Mapping[str, Tables] | None,
+) -> Iterator[tuple[str, dict[str, str], dict[str, float]]]:  # fmt: skip
+    """Scores of the fitted method, then of each variant, in each domain: name, {"domain": name} if any, scores."""
+    asked = {(): episode.query} if domains is None else {(("domain", d),): query for d, query in domains.items()}
+    learnt = episode.support.classes
+    for head, query in asked.items():
+        try:
+            places(query.classes, learnt)
+        except ValueError as error:
+            raise ValueError(f"domain {dict(head).get('domain')!r}: {error}") from None
     method = copy.copy(given)  # and not dataclasses.replace, which would drop what pretrain learnt
     method.seed = episode.seed
     start = time.process_time()
     fitted = method.fit(episode.support, episode.val)
     seconds = time.process_time() - start
-    yield name, {**_accuracies(fitted, episode.query), "fit seconds": seconds}
+    for head, query in asked.items():
+        yield name, dict(head), {**_accuracies(fitted, query, learnt), "fit seconds": seconds}
     for variant, derive in variants.items():
         start = time.process_time()
         other = derive(fitted)
         own = time.process_time() - start
-        yield variant, {**_accuracies(other, episode.query), "fit seconds": seconds + own}
+        for head, query in asked.items():
+            yield variant, dict(head), {**_accuracies(other, query, learnt), "fit seconds": seconds + own}
 
 
-def _accuracies(fitted: Method, query: Tables) -> dict[str, float]:
-    proba = _proba(fitted, query).cpu()
+def _accuracies(fitted: Method, query: Tables, learnt: tuple[str, ...]) -> dict[str, float]:
+    proba = _proba(fitted, query, learnt).cpu()
     answers = {"": (query, proba.argmax(1))}
     for m in query.modalities:
         alone = query.only(m)
         if len(query.modalities) == 1:
             answers[m] = answers[""]
         elif len(query[m]) and fitted.answers(m):
-            answers[m] = alone, _proba(fitted, alone).argmax(1).cpu()
+            answers[m] = alone, _proba(fitted, alone, learnt).argmax(1).cpu()
     # every answer is in: only now are the labels read
     right = {m: (asked.labels().cpu() == yhat).double() for m, (asked, yhat) in answers.items()}
     y = query.labels().cpu()
@@ -265,15 +280,18 @@ def _accuracies(fitted: Method, query: Tables) -> dict[str, float]:
     }
 
 
-def _proba(fitted: Method, query: Tables) -> Tensor:
-    """Probabilities of a query whose labels the method does not see."""
-    proba = fitted.proba(query.withheld())
-    shape = (len(query.items()), len(query.classes))
+def _proba(fitted: Method, query: Tables, learnt: tuple[str, ...]) -> Tensor:
+    """Probabilities, over its own classes, of a query whose labels the method does not see."""
+    proba = fitted.proba(replace(query.withheld(), classes=learnt))
+    shape = (len(query.items()), len(learnt))
     if tuple(proba.shape) != shape:
         raise ValueError(f"proba is of shape {tuple(proba.shape)}; (items, classes) = {shape} is needed")
     if not torch.allclose(proba.sum(1), proba.new_ones(()), atol=1e-3):  # NaN fails too
         raise ValueError("rows of proba do not sum to 1")
-    return proba
+    if query.classes == learnt:
+        return proba
+    own = proba[:, places(query.classes, learnt)]
+    return own / own.sum(1, keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
 
 
 def _intervals(draws: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from xmodal_lib.encoders.encoder import Encoder
-from xmodal_lib.home import home, replacing
+from xmodal_lib.home import Unusable, home, replacing
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
@@ -163,10 +163,13 @@ class _Cache:
     def read(self, rows: np.ndarray) -> Tensor:
         """(n, *width) float32; the file itself, mapped, where all of its rows are asked for in order."""
         x = self._map("x")
-        if x is None or not len(rows):
-            return torch.empty(len(rows), *self.encoder.width)
-        whole = x.dtype == np.float32 and np.array_equal(rows, np.arange(len(x)))
-        return torch.from_numpy(np.asarray(x) if whole else x[rows].astype(np.float32))
+        if not len(rows):
+            return torch.empty(0, *self.encoder.width)
+        if x is None:
+            raise Unusable(f"{self.folder / 'x.npy'} cannot be read again; is the disk or the memory full?")
+        if x.dtype == np.float32 and np.array_equal(rows, np.arange(len(x))):
+            return torch.from_numpy(np.load(self.folder / "x.npy", mmap_mode="c"))  # c: writes stay in this process
+        return torch.from_numpy(x[rows].astype(np.float32))
 
     def _compute(self, part: np.ndarray, open_row: Callable[[int], Any]) -> np.ndarray:
         name, (shape, dtype) = self.encoder.name, self.kinds["x"]
@@ -187,8 +190,8 @@ class _Cache:
             file.write(value.tobytes())
 
     def _map(self, kind: str) -> np.ndarray | None:
-        try:  # mode c: what a reader writes to its tensor stays in its own memory
-            x = np.load(self.folder / f"{kind}.npy", mmap_mode="c")
+        try:  # mode r: a file with room for more than the memory holds can be mapped, mode c cannot
+            x = np.load(self.folder / f"{kind}.npy", mmap_mode="r")
         except (OSError, ValueError, EOFError):
             return None
         return x if (x.shape, x.dtype) == self.kinds[kind] else None

@@ -29,7 +29,7 @@ from xmodal_lib.encoders.encoder import Encoder, Lookup
 from xmodal_lib.encoders.masked import CAVMAE, M3AE, pack
 from xmodal_lib.encoders.resnet import ResNet18
 from xmodal_lib.encoders.small import OverFrames, PixelNet, SpeechNet, Transposed
-from xmodal_lib.encoders.towers import open_clip_towers
+from xmodal_lib.encoders.towers import named_towers
 from xmodal_lib.episodes import Episode
 from xmodal_lib.features import extract
 from xmodal_lib.multimodal_tasks import ROLES, WIDTH, MultimodalTask
@@ -220,8 +220,6 @@ def _pictures(opened: Callable[[int], Any]) -> Lookup:
 
 def _clip(source: Source, nets: str) -> dict[str, Encoder]:
     """Frozen towers of open_clip for the pictures and texts of a source."""
-    own = nets.startswith(("hf-hub:", "local-dir:"))  # a model that brings its weights
-    model, _, weights = (nets, "", "") if own else nets.partition(":")
     strange = [m for m in source.tables.modalities if m not in ("image", "text")]
     if strange:
         raise ValueError(f"nets={nets!r}: a CLIP has no tower for {strange[0]!r} of {source.name}; "
@@ -230,4 +228,4 @@ def _clip(source: Source, nets: str) -> dict[str, Encoder]:
     if not isinstance(source.open["text"](int(table.x[0])), str):
         raise ValueError(f"nets={nets!r}: a CLIP reads words, and the texts of this {source.name} are stored word "
                          "pieces (the released layout); take its raw layout, or nets='small'")  # fmt: skip
-    return open_clip_towers(model, weights or None)
+    return named_towers(nets)

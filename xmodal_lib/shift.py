@@ -1,7 +1,7 @@
 """Domain shift: learn in some domains, be asked in others.
 
-task, domains = drawing_styles(source, halves, tables, seed=1)       # two hands learnt from, four domains asked
-frame = across(methods, [({"shot": 4}, task.episode(4))], domains)   # one line a (method, draw, domain)
+    given = load("drawings", seed=1, shots=[4])                              # or "imagenet" with its four shifts
+    frame = evaluate(methods, given.learnt.episodes([4]), domains=given.domains)       # one line a (method, domain)
 
 Source: the robustness experiment of Lin et al., CVPR 2023: ImageNet is learnt from, and V2, Sketch, A and R are asked.
 A domain may have fewer classes than were learnt (A and R have 200 of 1,000): it is answered among its own.
@@ -9,16 +9,19 @@ A domain may have fewer classes than were learnt (A and R have 200 of 1,000): it
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from xmodal_lib.episodes import Episode
-from xmodal_lib.methods.method import Method
+from xmodal_lib import adaptation_tasks
+from xmodal_lib.adaptation_tasks import AdaptationTask
+from xmodal_lib.features import extract
+from xmodal_lib.sources import catalogue, emoji, imagenet
 from xmodal_lib.sources.emoji import BaseNovel
+from xmodal_lib.sources.image_sets import SETS, SHIFTS
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Tables
 from xmodal_lib.tasks import CategoryTask, categories
@@ -55,46 +58,80 @@ def drawing_styles(
     return task, {name: images.take(items) for name, items in rows.items()}
 
 
-def across(
-    methods: Mapping[str, Method],
-    episodes: Iterable[tuple[Mapping[str, object], Episode]],
-    domains: Mapping[str, Tables],
-    *,
-    variants: Mapping[str, Mapping[str, Callable[[Method], Method]]] | None = None,
-) -> pd.DataFrame:
-    """Fit each method on each episode once and ask it in every domain.
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """What is learnt from, and the domains that are asked: the learnt one first."""
 
-    Returns the columns of `evaluate` and `domain`; metrics "accuracy" and "macro accuracy". `variants` as there.
+    learnt: AdaptationTask
+    domains: dict[str, Tables]  # features
+    sources: dict[str, Source]  # of the pictures of each domain
+    missing: dict[str, str]  # domain -> why it is not among them
+    concept: Mapping[int, str]  # item -> what it shows, of the drawings; empty: its class
+
+    def about(self) -> pd.DataFrame:
+        """So many classes, concepts and pictures has each domain."""
+        lines = {}
+        for name, query in self.domains.items():
+            items = query.items().tolist()
+            concepts = {"concepts": len({self.concept[i] for i in items})} if self.concept else {}
+            lines[name] = {"classes": len(query.labels().unique()), **concepts, "pictures": len(items)}
+        return pd.DataFrame(lines).T.rename_axis("domain")
+
+    def shown(self) -> tuple[list[Any], list[str]]:
+        """Pictures of one concept, or of one class, in every domain, and a caption for each."""
+        kinds = {name: self._kinds(name) for name in self.domains}
+        common = sorted(set.intersection(*(set(kind.values()) for kind in kinds.values())))
+        wanted = common[len(common) // 3]
+        pictures, captions = [], []
+        for name, kind in kinds.items():
+            rows = [i for i, k in kind.items() if k == wanted][: None if self.concept else 2]
+            style = self.sources[name].by_item("image", "style") if self.concept else dict.fromkeys(rows, name)
+            pictures += self.sources[name].opened("image", rows)
+            captions += [style[i] for i in rows]
+        return pictures, captions
+
+    def _kinds(self, domain: str) -> dict[int, str]:
+        """{item of the domain's source: its concept, or its class}"""
+        query = self.domains[domain]
+        if self.concept:
+            return {i: self.concept[i] for i in query.items().tolist()}
+        label, asked = self.sources[domain].by_item("image", "label"), self.sources[domain].where("image", split="test")
+        return {i: label[i] for i in asked.tolist()}
+
+
+def load(source: str, root: str = "", *, seed: int, shots: Sequence[int], min_families: int = 10,
+         **options: Any) -> Shift:  # fmt: skip
+    """The styles of the drawings, or "imagenet" in the folder `root` with its shifts beside it in their usual folders.
+
+    A shift that is missing or disagrees is left out, with the reason in `missing`. `options` as of
+    `adaptation_tasks.load`.
 
     Raises:
-        ValueError: a domain has a class that was not learnt.
+        FileNotFoundError, ValueError, Unusable: as there; or none of the four shifts is here.
     """
-    lines = []
-    for columns, episode in episodes:
-        known = {name: _columns(name, query, episode.support.classes) for name, query in domains.items()}
-        for name, method in methods.items():
-            own = copy.copy(method)
-            own.seed = episode.seed
-            fitted = own.fit(episode.support, episode.val)
-            derived = {shown: derive(fitted) for shown, derive in (variants or {}).get(name, {}).items()}
-            for shown, answering in {name: fitted, **derived}.items():
-                head = {"method": shown, "seed": episode.seed, **columns}
-                for domain, query in domains.items():
-                    scores = _scores(answering, query, known[domain], episode.support.classes)
-                    lines += [{**head, "domain": domain, "metric": k, "value": v} for k, v in scores.items()]
-    return pd.DataFrame(lines)
+    if source not in ("drawings", "imagenet"):
+        raise ValueError(f"source={source!r}; there are drawings and imagenet")
+    learnt = adaptation_tasks.load(source, root, seed=seed, shots=shots, min_families=min_families, **options)
+    if source == "drawings":
+        halves = emoji.base_novel(learnt.source, seed)
 
+        def on(tables: Tables) -> CategoryTask:
+            return drawing_styles(learnt.source, halves, tables, seed=seed, min_families=min_families)[0]
 
-def _columns(name: str, query: Tables, learnt: tuple[str, ...]) -> Tensor:
-    """Where the classes of a domain stand among those learnt."""
-    if missing := set(query.classes) - set(learnt):
-        raise ValueError(f"domain {name!r} has {len(missing)} classes that were not learnt, such as {min(missing)!r}")
-    return torch.tensor([learnt.index(c) for c in query.classes])
-
-
-def _scores(fitted: Method, query: Tables, columns: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
-    asked = Tables(query.withheld().rows, classes)
-    yhat = fitted.proba(asked).cpu()[:, columns].argmax(1)
-    right = (yhat == query.labels().cpu()).double()  # every answer is in: only now are the labels read
-    each = [right[query.labels().cpu() == c].mean() for c in query.labels().cpu().unique()]
-    return {"accuracy": right.mean().item(), "macro accuracy": torch.stack(each).mean().item()}
+        _, domains = drawing_styles(learnt.source, halves, learnt.tables, seed=seed, min_families=min_families)
+        own = replace(learnt, on=on)
+        return Shift(own, domains, dict.fromkeys(domains, own.source), {}, own.source.by_item("image", "concept"))
+    sources, missing = {"imagenet": learnt.source}, {}
+    domains = {"imagenet": learnt.task.episode(shots[0]).query}
+    for name in SHIFTS:
+        try:
+            shifted = catalogue.load(name, Path(root).parent / SETS[name].folder if root else "")
+            imagenet.label_map(learnt.source, shifted)  # before the slow part
+        except (FileNotFoundError, ValueError) as error:
+            missing[name] = str(error)
+            continue
+        seen = extract(shifted, {"image": learnt.towers["image"]})
+        domains[name], sources[name] = imagenet.query(learnt.source, shifted, seen), shifted
+    if len(missing) == len(SHIFTS):
+        raise FileNotFoundError(f"none of {', '.join(SHIFTS)} is here: {missing[SHIFTS[0]]}")
+    return Shift(learnt, domains, sources, missing, {})

@@ -211,6 +211,22 @@ def class_means(x: Tensor, y: Tensor, classes: int) -> Tensor:
     return total / torch.bincount(y, minlength=classes).clamp(min=1).view(-1, *[1] * (x.ndim - 1))
 
 
+def places(classes: Sequence[str], among: Sequence[str]) -> list[int]:
+    """Where each class stands in another list of classes.
+
+    >>> places(("bee", "ant"), ("ant", "bee", "cat"))
+    [1, 0]
+
+    Raises:
+        ValueError: a class is not in it.
+    """
+    place = {name: n for n, name in enumerate(among)}
+    if unknown := [name for name in classes if name not in place]:
+        raise ValueError(f"{len(unknown)} of {len(classes)} classes were not learnt "
+                         f"(first: {', '.join(unknown[:3])})")  # fmt: skip
+    return [place[name] for name in classes]
+
+
 def shared_items(left: Tables, right: Tables) -> Tensor:
     """Ids that occur in both, sorted."""
     a, b = left.items(), right.items()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xmodal_lib.alignment_tasks import pixel_rows
 from xmodal_lib.encoders import frozen
 from xmodal_lib.encoders.encoder import Encoder
-from xmodal_lib.encoders.towers import open_clip_towers
+from xmodal_lib.encoders.towers import named_towers
 from xmodal_lib.sources import catalogue
 from xmodal_lib.tables import Table, Tables
 from xmodal_lib.visual_tasks import ASKED, VisualTask, assembled
@@ -84,10 +84,9 @@ def tower(encoder: str, pixels: int = 0) -> Encoder:
         return Encoder(f"resized-{pixels}", nn.Identity(), prepare, sample=like.sample, mode=f"{pixels}", float16=True)
     if encoder == "efficientnet":
         return frozen.efficientnet()
-    model, colon, weights = encoder.partition(":")
-    if not colon:
+    if ":" not in encoder:
         raise ValueError(f"encoder={encoder!r}; there are 'efficientnet' and MODEL:WEIGHTS of open_clip")
-    return open_clip_towers(model, weights or None)["image"]
+    return named_towers(encoder)["image"]
 
 
 def _with_units(info: pd.DataFrame) -> pd.DataFrame:

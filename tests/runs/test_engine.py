@@ -125,3 +125,30 @@ def test_refresh_in_place(project: Path) -> None:
     assert "up to date" in xmodal("notebooks")
     subprocess.run([*command, "--all"], cwd=project, check=True, capture_output=True)
     assert (project / "notebooks" / "10_small.ipynb").read_text() == first
+
+
+def test_a_partial_report_runs_on_what_is_there_and_again_when_the_rest_comes(project: Path) -> None:
+    path = project / "params" / "10_small.yaml"
+    path.write_text(path.read_text().replace("  report:\n", "  report:\n    partial: true\n"))
+    (project / "broken").touch()
+    said = xmodal("reproduce", code=1)
+    assert "1 to run on what there is: 10_small/report" in said and "not started" not in said
+    assert value(project, "10_small/report") == {"sum": 1.0}
+    said = xmodal("reproduce", code=1)  # the broken draw is tried again, the report has nothing new
+    assert "seed=2  started" in said and "report  started" not in said
+    (project / "broken").unlink()
+    said = xmodal("reproduce")
+    assert "2 done" in said and value(project, "10_small/report") == {"sum": 3.0}
+    assert "nothing to be done" in xmodal("reproduce", "--dry-run")
+
+
+def test_a_file_that_a_parameter_names_counts_by_its_content(project: Path) -> None:
+    """A checkpoint behind "MODEL:", another one under the same name."""
+    weights = project / "notebooks" / "weights.pt"
+    weights.write_text("old")
+    write_notebook(project / "notebooks" / "10_small.ipynb", 'encoder = "bridge"', "1 + 1")
+    sheet_file = project / "params" / "10_small.yaml"
+    sheet_file.write_text(f'notebook: notebooks/10_small.ipynb\nparameters: {{encoder: "RN50:{weights}"}}\n')
+    assert "1 done" in xmodal("reproduce") and "nothing to be done" in xmodal("reproduce", "--dry-run")
+    weights.write_text("new")
+    assert "its parameters or code changed" in xmodal("reproduce", "--dry-run")

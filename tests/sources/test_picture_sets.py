@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from tests.sources.picture_layouts import EACH, NAMES, PICTURES, SHIFTED, SYNSETS
 from tests.test_data_check import run
+from xmodal_lib.evaluate import evaluate
 from xmodal_lib.methods import NearestMean
 from xmodal_lib.sources import catalogue, few_shot, image_sets, imagenet, picture_lists, split_json
 from xmodal_lib.sources.source import Source
 from xmodal_lib.sources.split_json import Lists
-from xmodal_lib.tables import Table, Tables
+from xmodal_lib.tables import Table, Tables, shared_items
 
 COOP = {"dtd": "DescribableTextures", "eurosat": "EuroSAT"}
 
@@ -345,10 +346,11 @@ def test_shifts_have_a_place_among_the_classes(written: dict[str, Path]) -> None
             folder = path.split("/")[0]  # a label, or an id
             assert folder == (str(places[label]) if name == "imagenetv2" else ids[places[label]])
         episode = few_shot.episode(source, few_shot.draw(source, shot=2, seed=1), seed=1, tables=colours(source))
-        asked = replace(episode, query=imagenet.query(source, shifted, colours(shifted)))
-        answers = NearestMean().fit(asked.support, None).predict(asked.query)
-        assert (answers == asked.query.labels()).all() and set(answers.tolist()) == set(places)
-    with pytest.raises(ValueError, match=r"4 of 4 classes of dtd are none of imagenet \(first: banded, "):
+        asked = imagenet.query(source, shifted, colours(shifted))
+        assert asked.classes == shifted.tables.classes and not len(shared_items(asked, source.tables))
+        found = evaluate({"m": NearestMean()}, [replace(episode, val=None)], domains={name: asked}, progress=False)
+        assert found.query("metric == 'accuracy'")["value"].item() == 1
+    with pytest.raises(ValueError, match=r"dtd beside imagenet: 4 of 4 classes were not learnt \(first: banded, "):
         imagenet.label_map(source, catalogue.load("dtd", written["dtd"]))
 
 

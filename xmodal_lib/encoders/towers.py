@@ -81,6 +81,18 @@ def open_clip_towers(model: str, pretrained: str | os.PathLike | None = None) ->
     return towers
 
 
+def named_towers(name: str) -> dict[str, Encoder]:
+    """`open_clip_towers` by one string: "RN50:openai", "RN50:/a/checkpoint", "hf-hub:owner/name", "local-dir:folder".
+
+    Raises:
+        ValueError, Unusable: as there.
+    """
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return open_clip_towers(name)
+    model, _, weights = name.partition(":")
+    return open_clip_towers(model, weights or None)
+
+
 def split(encoder: Encoder, last_blocks: int = 1, float16: bool = False) -> tuple[Encoder, nn.Module]:
     """Cut a tower before its last blocks: a frozen trunk, whose rows are cached, and a trainable copy of the rest.
 

@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ class Outcome:
     def code(self) -> int:
         return 1 if self.failed or self.trouble else 0
 
+    def then(self, later: Outcome) -> Outcome:
+        """This run, and a later one of some of the jobs that were waiting."""
+        waiting = max(0, self.waiting - len(later.done) - len(later.failed))
+        return Outcome(self.done + later.done, self.failed | later.failed, waiting, self.trouble or later.trouble)
+
 
 def reproduce(
     plan: Plan, targets: Iterable[str] = (), jobs: int = 0, engine: str = "local", say: Callable[[str], None] = print
@@ -56,8 +61,26 @@ def reproduce(
         shutil.rmtree(home / "events", ignore_errors=True)
         plan.save(home / "plan.json")
         outcome = _watch(plan, command, home, say)
+        if outcome.failed and (late := reduced(plan, wanted)):
+            say(f"{len(late)} to run on what there is: {', '.join(job.name for job in late)}")
+            names = {job.name: job for job in late}
+            less = replace(plan, jobs=tuple(names.get(job.name, job) for job in plan.jobs))
+            less.save(home / "plan.json")
+            shutil.rmtree(home / "events", ignore_errors=True)
+            outcome = outcome.then(_watch(less, snakemake(less, late, jobs, engine), home, say))
         outcome.index = report.write(plan)
     return outcome
+
+
+def reduced(plan: Plan, wanted: Sequence[Job]) -> list[Job]:
+    """The wanted jobs (all, if none) that are `partial` and lack a part of a list they need, with what there is."""
+    found = []
+    for job in wanted or plan.jobs:
+        there = {p: [f for f in files if (plan.results / f).is_file()] if isinstance(files, list) else files
+                 for p, files in job.needs.items()}  # fmt: skip
+        if job.partial and there != job.needs and all(there.values()):
+            found.append(replace(job, needs=there))
+    return found
 
 
 def pending(plan: Plan, targets: Iterable[str] = (), engine: str = "local") -> dict[str, str]:

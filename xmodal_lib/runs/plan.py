@@ -13,6 +13,7 @@ A sheet names one notebook and either is one job or has several:
       report:
         needs: {draws: 10_cross_modal_adaptation/draw}   # five paths: the matrix of `draw` is not one of `report`;
                                                          # a list of such names gives the paths of all of them
+        partial: true                                    # where some of them fail, it runs on those that are there
 
 Profiles (`params/profiles/*.yaml`) have the same shape under the name of each sheet, and are laid over it: maps are
 merged, other values replaced, and a matrix axis, need or output that is null is removed.
@@ -26,10 +27,11 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -59,6 +61,7 @@ class Run(BaseModel):
     matrix: dict[str, list[Any]] = {}
     parameters: dict[str, Any] = {}
     resources: Resources = Resources()
+    partial: bool = False  # runs on what there is where a part of a need failed
     skip: bool = False  # left out, for a profile
 
 
@@ -84,6 +87,8 @@ class Job:
     outputs: dict[str, str]
     resources: dict[str, Any]
     code: str
+    partial: bool = False
+    contents: dict[str, str] = field(default_factory=dict)  # digest of each file that a parameter names
 
     @property
     def inputs(self) -> list[str]:
@@ -101,7 +106,8 @@ class Job:
     @property
     def given(self) -> str:
         """Everything but the code that makes the job what it is."""
-        return json.dumps({"parameters": self.parameters, "needs": self.needs, "outputs": self.outputs}, sort_keys=True)
+        known = {"parameters": self.parameters, "needs": self.needs, "outputs": self.outputs}
+        return json.dumps(known | ({"contents": self.contents} if self.contents else {}), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,8 @@ def make_plan(root: Path, profile: str = "default") -> Plan:
                     outputs=run.outputs,
                     resources=run.resources.model_dump(),
                     code=codes[notebook],
+                    partial=run.partial,
+                    contents=_contents((root / notebook).parent, given),
                 )
             )
         _check_ends(where, notebook, cells[notebook], run)
@@ -441,6 +449,19 @@ def _as_yaml(number: float, kind: type) -> str:
         return str(int(number))
     text = repr(number)
     return text if "." in text or "e" not in text else text.replace("e", ".0e")
+
+
+def _contents(here: Path, given: Mapping[str, Any]) -> dict[str, str]:
+    """{parameter: digest} of the values that name a file, by itself or behind "MODEL:", as a kernel at `here` sees it.
+
+    So a job runs again when a checkpoint changes under its name. Folders of data are not looked through.
+    """
+    found = {}
+    for name, value in given.items():
+        for text in (value, value.partition(":")[2]) if isinstance(value, str) else ():
+            if text and os.path.isfile(here / text):  # noqa: PTH113 (a Path raises at names that no file can have)
+                found[name] = provenance.file_digest(here / text)
+    return found
 
 
 def _points(where: str, matrix: Mapping[str, list]) -> list[dict[str, Any]]:

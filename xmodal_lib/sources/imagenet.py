@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import torch
-
 from xmodal_lib.sources import lists, split_json, visual
 from xmodal_lib.sources.image_sets import ImageSet
 from xmodal_lib.sources.source import Source
 from xmodal_lib.sources.split_json import Lists
-from xmodal_lib.tables import Table, Tables
+from xmodal_lib.tables import Table, Tables, places
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -55,23 +53,25 @@ def label_map(source: Source, shift: Source) -> list[int]:
     Raises:
         ValueError: the source lacks a class.
     """
-    place = {name: label for label, name in enumerate(source.tables.classes)}
-    unknown = [name for name in shift.tables.classes if name not in place]
-    if unknown:
-        raise ValueError(f"{len(unknown)} of {len(shift.tables.classes)} classes of {shift.name} are none of "
-                         f"{source.name} ({split_json.some(unknown)}); use one classnames.txt for both")  # fmt: skip
-    return [place[name] for name in shift.tables.classes]
+    try:
+        return places(shift.tables.classes, source.tables.classes)
+    except ValueError as error:
+        raise ValueError(f"{shift.name} beside {source.name}: {error}; use one classnames.txt for both") from None
 
 
 def query(source: Source, shift: Source, tables: Tables | None = None) -> Tables:
-    """The pictures of a shift, labelled by the source's classes, as query of an episode of the source.
+    """The pictures of a shift, as a domain to ask (see `evaluate`) beside episodes of the source.
 
-    `tables` are features of the shift's rows; by default its row numbers. Items have ids that the source has not.
+    `tables` are features of the shift's rows; by default its row numbers. Items have ids that the source has not, and
+    classes stay those of the shift, among which it is answered.
+
+    Raises:
+        ValueError: the source lacks a class.
     """
+    label_map(source, shift)
     table = (shift.tables if tables is None else tables)["image"]
     first = sum(len(frame) for frame in source.info.values())
-    places = torch.tensor(label_map(source, shift))
-    return Tables({"image": Table(table.x, places[table.y], table.pair + first)}, source.tables.classes)
+    return Tables({"image": Table(table.x, table.y, table.pair + first)}, shift.tables.classes)
 
 
 def _split(root: Path, known: ImageSet) -> Lists:
