@@ -195,8 +195,7 @@ def corners(frame: pd.DataFrame) -> pd.DataFrame:
 def squares(frame: pd.DataFrame, shot: int, track: str) -> pd.DataFrame:
     """Mean accuracy of each classifier (a line) in each corner, with columns mean, low, high for `percent`."""
     own = corners(frame[(frame["shot"] == shot) & (frame["track"] == track)])
-    own = own.dropna(subset="classifier")
-    own["corner"] = own["start"] + " start, " + own["rows"]
+    own = own.dropna(subset="classifier").assign(corner=lambda t: t["start"] + " start, " + t["rows"])
     return summary(own, by=["classifier", "corner"])
 
 
@@ -249,7 +248,8 @@ def second(frame: pd.DataFrame, track: str = WITH_VAL) -> pd.DataFrame:
             here = f"{100 * gain['mean']:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
             there = f"{paper[ours_there, k] - paper[prior_there, k]:+.1f}" if (prior_there, k) in paper.index else ""
             lines.append({"method": method, "shot": k, "here": here, "paper": there})
-    return pd.DataFrame(lines).pivot(index="method", columns="shot", values=["here", "paper"]).fillna("")
+    table = pd.DataFrame(lines).pivot(index="method", columns="shot", values=["here", "paper"])
+    return table.reindex([method for method in SECOND if method in table.index]).fillna("")
 
 
 def words_and_images(frame: pd.DataFrame, shots: Sequence[int] = (1, 2, 3)) -> pd.DataFrame:
