@@ -43,7 +43,8 @@ from xmodal_lib.methods.adaptation import FAST
 from xmodal_lib.methods.cache import CACHE_GRID
 from xmodal_lib.methods.convex import regression
 from xmodal_lib.published import published
-from xmodal_lib.sources.emoji_words import class_prompts, readable
+from xmodal_lib.sources.augmented import with_views
+from xmodal_lib.sources.emoji_words import PROMPTS, class_prompts, readable
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 from xmodal_lib.training import generator
@@ -141,6 +142,16 @@ def with_prompts(support: Tables, tower: Encoder, kind: str) -> Tables:
     first = 1 + max(int(table.pair.max()) for table in support.rows.values())
     text = Table(tower.encode([text for _, text in lines]), y, torch.arange(first, first + len(y)))
     return replace(support, rows={**support.rows, "text": text})
+
+
+def changed(episode: Episode, source: Source, bridge: Mapping[str, Encoder]) -> dict[str, Episode]:
+    """The episode with other prompts, or with more views of each drawing of the support, all of them kept."""
+    given, text = episode.support, bridge["text"]
+    supports = {f"prompts: {kind}": with_prompts(given, text, kind) for kind in PROMPTS if kind != "crafted"}
+    views: dict[str, dict[str, Any]] = {"views: flip": {}, "views: ten crops": {"views": 10, "kind": "resized crop"}}
+    for name, fields in views.items():
+        supports[name] = with_views(given, source, bridge["image"], progress=False, **fields)
+    return {name: replace(episode, support=support) for name, support in supports.items()}
 
 
 def deeper(source: Source, tower: Encoder, layer: str, items: Tensor) -> tuple[Tables, nn.Module]:
