@@ -205,6 +205,17 @@ def test_tip_adapter_by_hand_and_its_search(episode) -> None:
     assert scores[found.alpha_, found.beta_] == max(scores.values())
 
 
+def test_tip_adapter_with_the_prompts_as_keys_and_without_zero_shot(episode) -> None:
+    tip = TipAdapter(alpha=0.7, beta=3.0, modalities=("image", "text"), init="").fit(episode.support)
+    z, logits = unit(episode.query["image"].x), torch.zeros(len(episode.query["image"]), 5)
+    for m in ("image", "text"):
+        for key, label in zip(unit(episode.support[m].x), episode.support[m].y, strict=True):
+            logits[:, label] += 0.7 * torch.exp(-3.0 * (1 - z @ key))
+    torch.testing.assert_close(tip.logits(episode.query)["image"], logits, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"modalities='image'; a tuple"):
+        TipAdapter(modalities="image").fit(episode.support)
+
+
 def test_three_modalities_share_one_head() -> None:
     episode = world()
     speech = replace(episode.support["image"], pair=episode.support["image"].pair + 9000)

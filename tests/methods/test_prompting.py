@@ -105,6 +105,13 @@ def test_the_kept_context_is_the_first_best_on_val(episode) -> None:
     assert right >= (method.fit(episode.support).predict(episode.val) == episode.val.labels()).sum()
 
 
+def test_without_val_is_the_fit_that_was_given_no_val(episode) -> None:
+    method = Prompting(tower(), tokens=2, epochs=6, lr=0.1)
+    alone, chosen = method.fit(episode.support), method.fit(episode.support, episode.val)
+    assert torch.equal(chosen.without_val().head_, alone.head_)
+    assert torch.equal(chosen.without_val().context_, alone.context_)
+
+
 def test_projection_by_hand() -> None:
     few, general = torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([[0.0, 3.0], [0.0, 0.0]])
     torch.testing.assert_close(projected(few, general), torch.tensor([[1.0, 0.0], [0.5, 0.0]]))

@@ -40,7 +40,7 @@ from xmodal_lib.training import CellAdamW, accuracy, batches, cells, check_finit
 Rows = dict[str, Tensor]  # modality -> (n_m, ...)
 LINEAR_GRID = {"lr": (1e-3, 1e-4), "weight_decay": (0.0, 0.01, 1e-4), "batch": (8, 32)}
 # LinearProbe(**FAST): one cell instead of twelve; `benchmarks/fast.py` measures it beside the whole grid
-FAST = {"grid": {"lr": (1e-3,), "weight_decay": (0.01,), "batch": (8,)}}
+FAST: dict[str, Any] = {"grid": {"lr": (1e-3,), "weight_decay": (0.01,), "batch": (8,)}}
 
 
 @dataclass

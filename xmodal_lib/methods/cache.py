@@ -1,9 +1,10 @@
-"""Tip-Adapter: a cache of the support's image rows, asked beside the zero-shot head.
+"""Tip-Adapter: a cache of the support's rows, asked beside the zero-shot head.
 
 Source: Zhang et al., "Tip-Adapter", ECCV 2022. With keys K (n, d) the unit support rows, V (n, C) their labels one-hot,
 
     logits = s W_text z + alpha exp(-beta (1 - K z))' V
 
+With `modalities=("image", "text")` the prompts are keys too, as the text rows of Lin et al. (CVPR 2023) are shots.
 Differs: one key a row (the release averages ten augmented views, and Tip-F trains on augmented rows); one range of
 alpha and beta for all data (the release has one a data set); an incomplete last batch is dropped; Tip-F keeps the epoch
 that is best on validation (the release: on test).
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xmodal_lib.methods.adaptation import CosineMethod, Rows
+from xmodal_lib.methods.adaptation import CosineMethod, Rows, _check_classes
 from xmodal_lib.tables import Tables
 from xmodal_lib.training import batches, check_finite, generator
 
@@ -34,7 +35,8 @@ class TipAdapter(CosineMethod):
 
     alpha: float = 1.0  # weight of the cache
     beta: float = 5.5  # sharpness of the affinity
-    modality: str = "image"  # of the keys
+    modalities: tuple[str, ...] = ("image",)  # of the keys, pooled row by row
+    init: str = "text"  # modality of the zero-shot head; "": there is none, and the cache answers alone
     grid: Mapping[str, Sequence[float]] = field(default_factory=lambda: dict(CACHE_GRID))
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
@@ -48,10 +50,15 @@ class TipAdapter(CosineMethod):
         }
 
     def _remember(self, support: Tables) -> None:
-        self.head_ = self._prototypes(support, "text")
-        table = self._of(support, self.modality)
-        self.keys_ = self._embed_rows(self.modality, table.x)  # (n, d)
-        self.values_ = F.one_hot(table.y, len(support.classes)).float()  # (n, C)
+        if isinstance(self.modalities, str) or not self.modalities:
+            raise ValueError(f"modalities={self.modalities!r}; a tuple of names is needed, such as ('image', 'text')")
+        tables = {m: self._of(support, m) for m in self.modalities}
+        y = torch.cat([t.y for t in tables.values()])
+        _check_classes(y, support.classes, self.modalities)
+        self.keys_ = torch.cat([self._embed_rows(m, t.x) for m, t in tables.items()])  # (n, d)
+        self.values_ = F.one_hot(y, len(support.classes)).float()  # (n, C)
+        empty = self.keys_.new_zeros(len(support.classes), self.keys_.shape[1])
+        self.head_ = self._prototypes(support, self.init) if self.init else empty
 
     def _cache(self, z: Tensor, beta: float) -> Tensor:
         return torch.exp(-beta * (1 - z @ self.keys_.T)) @ self.values_
@@ -80,8 +87,7 @@ class TipAdapterF(TipAdapter):
 
     def _fit(self, support: Tables, val: Tables | None) -> None:
         self._remember(support)
-        table = support[self.modality]
-        z = self.keys_
+        z, labels = self.keys_, self.values_.argmax(1)
         size = min(self.batch, len(z))
         steps = self.epochs * (len(z) // size)
         keys = torch.nn.Parameter(z.clone())
@@ -89,7 +95,7 @@ class TipAdapterF(TipAdapter):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         self.keys_, best = keys, (-1, keys.detach().clone())
         self.history_: list[tuple[int, float]] = []
-        stream = batches((z, table.y), size, generator(self.seed))
+        stream = batches((z, labels), size, generator(self.seed))
         for step, (rows, y) in zip(range(steps), stream, strict=False):
             logits = self.scale * rows @ self.head_.T + self.alpha * self._cache(rows, self.beta)
             loss = F.cross_entropy(logits, y)

@@ -101,7 +101,15 @@ class Prompting(CosineMethod):
         check_finite(head.sum().item(), epochs * per_epoch, type(self).__name__)
         if val is not None:
             best = self._better(best, context, head, val)
-        self.context_, self.head_ = best[1:] if best else (context.detach().clone(), head)
+        self.last_ = context.detach().clone(), head
+        self.context_, self.head_ = best[1:] if best else self.last_
+
+    def without_val(self) -> Self:
+        """What `fit(support, None)` gives, taken from a fit that chose on `val`: the last epoch has seen none of it."""
+        self._check_fitted()
+        other = copy.copy(self)
+        other.context_, other.head_ = self.last_
+        return other
 
     def light(self) -> Self:
         """A fitted copy without the text tower: it answers alike and is saved small, but cannot be fitted again."""
