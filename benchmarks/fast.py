@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from xmodal_lib.episodes import Episode
 from xmodal_lib.methods import LinearProbe
@@ -24,27 +25,50 @@ from xmodal_lib.methods.adaptation import FAST
 from xmodal_lib.tables import Table, Tables
 from xmodal_lib.training import accuracy, generator
 
-CLASSES, WIDTH = 100, 1024
+WIDTH = 1024
 
 
-def synthetic(seed: int, shot: int) -> Episode:
-    """Image rows scatter about a mean a class; a text row is the mean, moved; a second view is the row, moved a bit."""
+def clip_like(seed: int, shot: int, classes: int = 100, tests: int = 2500, prompts: int = 1, views: int = 2) -> Episode:
+    """Rows like those CLIP gives, as far as the curves of the paper say what those are like.
+
+    Its averages over 11 data sets are zero-shot 59, images alone 37 at 1 shot and 71 at 16, both 64 and 76; here some
+    58, 34 and 80, 67 and 78. Images lie in a narrow cone, texts in another. The scatter of a class is far from a round
+    Gaussian: its variance falls from direction to direction, backgrounds recur in every class, rows differ in how far
+    they stray, classes come in families, an image also shows something of another class, and a text knows only part of
+    what tells its class from others. A second view is the image, moved a bit.
+    """
     rng = generator(seed)
-    cone, shift = torch.randn(WIDTH, generator=rng), torch.randn(WIDTH, generator=rng)
-    means = torch.randn(CLASSES, WIDTH, generator=rng)
+    sizes = torch.arange(1, WIDTH + 1).float() ** -0.425
+    basis = torch.randn(WIDTH, WIDTH, generator=rng) * (sizes / sizes.norm())[:, None]
+
+    def scatter(n: int) -> Tensor:
+        return long(torch.randn(n, WIDTH, generator=rng) @ basis)
+
+    def long(x: Tensor) -> Tensor:
+        return x / x.square().sum(1).mean().sqrt()  # of mean square length 1
+
+    cone, gap = (long(torch.randn(1, WIDTH, generator=rng)) for _ in range(2))
+    family = torch.arange(classes) % (classes // 5)
+    known, unknown = (long(scatter(classes // 5)[family] + scatter(classes)) for _ in range(2))
+    backgrounds = scatter(12)
 
     def rows(per_class: int, views: int, first: int) -> Table:
-        y = torch.arange(CLASSES).repeat_interleave(per_class)
-        x = cone + 0.25 * means[y] + 1.5 * torch.randn(len(y), WIDTH, generator=rng)
-        seen = [x, *(x + 0.5 * torch.randn(x.shape, generator=rng) for _ in range(views - 1))]
+        y = torch.arange(classes).repeat_interleave(per_class)
+        far, blend = (torch.randn(len(y), 1, generator=rng) for _ in range(2))
+        other, behind = (torch.randint(n, (len(y),), generator=rng) for n in (classes, len(backgrounds)))
+        noise = long((0.3 * far).exp() * (scatter(len(y)) + 0.7 * backgrounds[behind]))
+        x = cone + 0.6 * (known[y] + 0.7 * blend.abs() * known[other]) + 0.9 * noise
+        seen = [x, *(x + 0.3 * scatter(len(y)) for _ in range(views - 1))]
         pair = torch.arange(first, first + len(y))
         return Table(F.normalize(torch.cat(seen), dim=1), y.repeat(views), pair.repeat(views))
 
-    text = cone + shift + 0.25 * means + 0.3 * torch.randn(CLASSES, WIDTH, generator=rng)
-    names = tuple(f"class {c}" for c in range(CLASSES))
-    number = torch.arange(CLASSES)
-    support = {"image": rows(shot, 2, 0), "text": Table(F.normalize(text, dim=1), number, number + 100_000)}
-    val, query = rows(min(shot, 4), 1, 200_000), rows(25, 1, 300_000)
+    number = torch.arange(classes).repeat(prompts)
+    text = 0.5 * cone + 0.85 * gap + 0.4 * (0.57 * known + 0.82 * unknown)
+    text = text[number] + (0.15 * scatter(len(number)) if prompts > 1 else 0.0)
+    names = tuple(f"class {c}" for c in range(classes))
+    sentences = Table(F.normalize(text, dim=1), number, torch.arange(len(number)) + 4_000_000)
+    support = {"image": rows(shot, views, 0), "text": sentences}
+    val, query = rows(min(shot, 4), 1, 2_000_000), rows(max(1, tests // classes), 1, 3_000_000)
     return Episode(Tables(support, names), Tables({"image": val}, names), Tables({"image": query}, names), seed)
 
 
