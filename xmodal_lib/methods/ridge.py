@@ -11,9 +11,9 @@ weights q_i that give modality m its share and each class of it the same part,
 More share for the text brings W nearer to zero-shot, and more ridge brings it nearer to the class means; both are
 chosen on the validation rows. `benchmarks/fast.py` measures it beside the grid.
 
-Source: regularised least-squares classification, which is linear discriminant analysis with a ridge up to the lengths
-of its weights (Hastie, Tibshirani and Buja, 1994); without texts, near the discriminant of Wang et al., ICLR 2024
-(arXiv 2402.04087).
+Source: regularised least-squares classification. Its head spans the directions of a ridged linear discriminant analysis
+(Hastie, Tibshirani and Buja, 1994), which Wang et al., ICLR 2024 (arXiv 2402.04087), use beside the texts of CLIP; here
+the texts are rows like the others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RidgeProbe(CosineMethod):
 
     With `val`, every cell of `grid` is solved, and the one with the best validation accuracy kept (the least
     cross-entropy breaks ties, then the first wins); `scales` are tried too. Without `val` the fields `share`, `ridge`
-    and `scale` hold.
+    and `scale` hold. Nothing is random: `seed` changes nothing.
 
     Raises:
         ValueError: a field is impossible, a modality or a class has no rows, or all rows are alike.
