@@ -1,5 +1,6 @@
 """A fitted method with the encoders it needs, on disk; and its answers for files.
 
+    fitted = RidgeProbe().fit(episode.support, episode.val)                 # the quick choice; any method will do
     predict.save(fitted, "models/animals", {"image": bridge["image"]})      # one line in a notebook
     predict.load("models/animals").folder("photos")                         # or: xmodal predict models/animals photos
 

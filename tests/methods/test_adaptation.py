@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.conftest import world
 from xmodal_lib.methods import AdapterProbe, LinearProbe, NearestMean, PartialFinetuning, TipAdapter, WiseFT, ZeroShot
-from xmodal_lib.methods.adaptation import FAST, _shares, representer
+from xmodal_lib.methods.adaptation import _shares, representer
 from xmodal_lib.tables import Tables, class_means
 from xmodal_lib.training import CellAdamW, batches, generator, warmup_cosine
 
@@ -352,14 +352,6 @@ def test_layers_of_both_towers_can_be_trained(episode) -> None:
     with torch.no_grad():
         torch.testing.assert_close(fitted.zeroshot_, unit(class_means(tails["text"](text.x), text.y, 5)))
     assert torch.equal(fitted.start_, fitted.zeroshot_)
-
-
-def test_the_fast_default_is_one_cell_of_the_grid(episode) -> None:
-    grid = {"lr": (1e-3, 1e-4), "weight_decay": (0.01,), "batch": (8,)}
-    fast = LinearProbe(**FAST, iterations=150).fit(episode.support, episode.val)
-    assert fast.cells_.shape[0] == 1 and set(FAST) == {"grid"}
-    line = LinearProbe(grid=grid, iterations=150).fit(episode.support, episode.val).cells_.iloc[0]
-    assert line["val_accuracy"] == fast.cells_["val_accuracy"][0] and line["iteration"] == fast.cells_["iteration"][0]
 
 
 @pytest.mark.parametrize(

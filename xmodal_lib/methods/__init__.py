@@ -33,11 +33,13 @@ from xmodal_lib.methods.mmpareto import MMPareto
 from xmodal_lib.methods.prompting import ProGrad, Prompting
 from xmodal_lib.methods.qmf import QMF
 from xmodal_lib.methods.reconboost import ReconBoost
+from xmodal_lib.methods.ridge import RidgeProbe
 
 METHODS: dict[str, type[Method]] = {
     "zero-shot": ZeroShot,
     "nearest mean": NearestMean,
     "linear probe": LinearProbe,
+    "ridge probe": RidgeProbe,
     "WiSE-FT": WiseFT,
     "adapter": AdapterProbe,
     "partial finetuning": PartialFinetuning,

@@ -15,7 +15,7 @@ step adds multiples of z to W, so each class weight ends as its start plus a mix
 | LinearProbe(modalities=("image",), init="") | linear probing |
 | LinearProbe(modalities=("image",)) then `.at(0.5)` | WiSE-FT |
 | LinearProbe() | cross-modal linear probing; `.at(0.5)`: cross-modal WiSE-FT |
-| LinearProbe(**FAST) | the same with one cell of the grid: a twelfth of the cost |
+| RidgeProbe() of `ridge` | not theirs: the same head in closed form, in a second |
 | AdapterProbe(), PartialFinetuning() of `finetuning` | cross-modal adapter, cross-modal partial finetuning |
 """
 
@@ -39,8 +39,6 @@ from xmodal_lib.training import CellAdamW, accuracy, batches, cells, check_finit
 
 Rows = dict[str, Tensor]  # modality -> (n_m, ...)
 LINEAR_GRID = {"lr": (1e-3, 1e-4), "weight_decay": (0.0, 0.01, 1e-4), "batch": (8, 32)}
-# LinearProbe(**FAST): one cell instead of twelve; `benchmarks/fast.py` measures it beside the whole grid
-FAST: dict[str, Any] = {"grid": {"lr": (1e-3,), "weight_decay": (0.01,), "batch": (8,)}}
 
 
 @dataclass
@@ -121,6 +119,9 @@ class LinearProbe(CosineMethod):
     With `val`, every cell of `grid` is trained at once, validated every 100 iterations, and the cell and the
     iteration with the best validation accuracy are kept (the first one wins ties). Without `val` the cell of the
     fields lr, weight_decay, batch is trained and its last iterate kept.
+
+    Use it to compare with the paper, for its ablations and for `.at`; use `RidgeProbe` where good labels in a second
+    are what matters (`benchmarks/fast.py` has both).
 
     Differs: all cells of a batch size see the same batches; the release reseeds by process, not by cell. One view a
     row, where the release adds a flipped one.
