@@ -18,16 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from xmodal_lib.evaluate import modality_gap
-from xmodal_lib.views import neighbours, plots, selections
+from xmodal_lib.gap import by_modality, modality_gap
+from xmodal_lib.views import map_words, neighbours, plots, selections
 from xmodal_lib.views.collection import Collection
 from xmodal_lib.views.colours import Colouring, colouring
 from xmodal_lib.views.notebook import Results, live
-from xmodal_lib.views.projections import trust
 from xmodal_lib.views.shelf import Shelf
 from xmodal_lib.views.what_if import Study
 
@@ -77,6 +75,7 @@ class Explorer:
         self._words, self._kept = "", Kept("", ())
         self.extra: dict[str, pd.Series] = {}  # columns that sliders change
         self._units: dict[str, np.ndarray] = {}
+        self._gaps: dict[str, pd.DataFrame] = {}
         self._callbacks: list[Callable[[np.ndarray], None]] = []
         self._bench: Any = None
 
@@ -125,10 +124,11 @@ class Explorer:
 
     def gaps(self, name: str = "") -> pd.DataFrame:
         """The modality gap between each two modalities, in the space of a map: a, b, gap, spread."""
-        z = self.unit(self.space(name)) if self.space(name) else np.full((len(self.shown), 1), np.nan)
-        there = np.isfinite(z).all(1)
-        rows = {m: torch.from_numpy(z[there & (self.shelf.modality == m)]) for m in self.shelf.modalities}
-        return modality_gap({m: part for m, part in rows.items() if len(part)})
+        space = self.space(name)
+        if space not in self._gaps:
+            rows = by_modality(self.unit(space), self.shelf.modality) if space else {}
+            self._gaps[space] = modality_gap(rows)
+        return self._gaps[space]
 
     def moved(self) -> pd.DataFrame:
         """Points whose neighbours changed most between the spaces of the two maps: point, kept. Empty for one space."""
@@ -148,9 +148,8 @@ class Explorer:
 
     def quality(self, name: str) -> str:
         """How far to trust a map, in words."""
-        about = self.collection.about.get(name, {})
-        words = str(about.get("note") or (trust(about["quality"]) if about.get("quality") else ""))
-        return f"{words or 'How far this map can be trusted was not measured.'} {self.collection.off(name)}".strip()
+        words = map_words.note(self.collection.about.get(name, {}))
+        return f"{words} {self.collection.off(name)}".strip()
 
     def alt(self) -> str:
         """The maps in a sentence, for who cannot see them."""
