@@ -12,6 +12,7 @@ from matplotlib.path import Path as Polygon
 from playwright.sync_api import Browser
 
 from tests.browser.lab import Lab, waited
+from xmodal_lib.views.bench import WIDE
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +81,8 @@ class World:
     def on_screen(self, lab: Lab, number: int = 0) -> np.ndarray:
         xy = (self.xy, self.xy2)[number]
         low, high = np.nanmin(xy, axis=0), np.nanmax(xy, axis=0)
-        return lab.pixels((xy - (low + high) / 2) / (high - low).max() * 2 * 0.94, number)
+        wide, long = (WIDE if lab.page.locator(".xm-map").count() == 1 else 1), high - low
+        return lab.pixels((xy - (low + high) / 2) / max(long[0] / wide, long[1]) * 2 * 0.94, number)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ class Explorer:
         self.extra: dict[str, pd.Series] = {}  # columns that sliders change
         self._units: dict[str, np.ndarray] = {}
         self._gaps: dict[str, pd.DataFrame] = {}
+        self._colourings: dict[str, Colouring] = {}
         self._callbacks: list[Callable[[np.ndarray], None]] = []
         self._bench: Any = None
 
@@ -88,10 +90,14 @@ class Explorer:
 
     def columns(self) -> list[str]:
         """Columns that points can be coloured and filtered by: those whose values come again, and numbers."""
+        return [*self._useful, *self.extra]
+
+    @cached_property
+    def _useful(self) -> list[str]:
         points = self.collection.points
         useful = [str(c) for c in points if c not in ("row", "item") and self._groups(points[c])]
         first = [c for c in ("class", "modality") if c in useful]
-        return [*first, *(c for c in useful if c not in first), *self.extra]
+        return [*first, *(c for c in useful if c not in first)]
 
     @staticmethod
     def _groups(values: pd.Series) -> bool:
@@ -103,7 +109,9 @@ class Explorer:
         return self.extra[column] if column in self.extra else self.collection.points[column]
 
     def colouring(self) -> Colouring:
-        return colouring(self.values(self.column))
+        if self.column not in self._colourings:  # asked for at every drawing
+            self._colourings = {self.column: colouring(self.values(self.column))}
+        return self._colourings[self.column]
 
     def space(self, name: str = "") -> str:
         """The space that a map (the first one) shows; "" if there is none."""
@@ -232,6 +240,7 @@ class Explorer:
         hits = chosen.answers(**values) == np.asarray(chosen.true, object)
         right.iloc[chosen.points] = hits
         self.extra[self.SLIDERS] = right.map({True: "right", False: "wrong"}).astype(object)
+        self._colourings.pop(self.SLIDERS, None)
         self._tell("judged")
         return float(hits.mean())
 
@@ -278,17 +287,15 @@ class Explorer:
         self.shown = shown
         self._tell("filtered")
 
-    @property
+    @cached_property
     def _texts(self) -> pd.Series:
         """All words of a point in lower case, gathered once."""
-        if not hasattr(self, "_gathered"):
-            points = self.collection.points
-            columns = [str(c) for c in points if not pd.api.types.is_numeric_dtype(points[c]) and c != "row"]
-            words = points[columns[0]].astype(str)
-            for column in columns[1:]:
-                words = words + " " + points[column].fillna("").astype(str)
-            self._gathered = words.str.lower()
-        return self._gathered
+        points = self.collection.points
+        columns = [str(c) for c in points if not pd.api.types.is_numeric_dtype(points[c]) and c != "row"]
+        words = points[columns[0]].astype(str)
+        for column in columns[1:]:
+            words = words + " " + points[column].fillna("").astype(str)
+        return words.str.lower()
 
 
 def front_end() -> bool:
