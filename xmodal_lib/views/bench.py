@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 INK, PAIR, GAP = "#1d2733", (0.35, 0.4, 0.46, 0.55), "#CC79A7"
 NAMED = 60  # prototypes that get a label
-BESIDE = 420  # pixels of height of two maps side by side
-WIDE = 1.25  # of a map alone: its width over its height, at least
+WIDE = (1.25, 0.8)  # width of a map over its height, at least: alone, and beside another
+TOOLS = 50  # pixels of width of a map's own toolbar and frame
 ONE, ALL, NONE = "one map only", "everything", "none"
 
 
@@ -97,17 +97,20 @@ class Bench:
             elif seat.name != name:
                 self.maps[k].move(self.explorer.collection.maps[name])
             seat.show(name)
-        both = len(names) > 1  # each needs as much width as it is high, or points lie outside
-        self.left.layout.flex = f"4 1 {2 * BESIDE + 110}px" if both else f"3 1 {WIDE * self.explorer.height:.0f}px"
+        wide, shown = WIDE[len(names) - 1], self.seats[: len(names)]
+        self.left.layout.flex = f"{len(names) + 2} 1 {len(names) * (wide * self.explorer.height + TOOLS):.0f}px"
         for live in self.maps:
-            live.resize(*((min(self.explorer.height, BESIDE), 1) if both else (self.explorer.height, WIDE)))
-        self.board.children = [seat.box for seat in self.seats[: len(names)]]
+            live.widen(wide)
+        for seat in self.seats[: len(self.maps)]:  # hidden, not taken away: the map of it would raise an error
+            controls.seen(seat.box, seat in shown)
         controls.put(self.first, names[0])
         controls.put(self.second, names[1] if len(names) > 1 else ONE)
         self.link.disabled = len(names) < 2
         self.head.value = self._heading()
         self._turn(self.tabs.value)
         self._lines()
+        # last: a map that is already shown may miss what comes later
+        self.board.children = [seat.box for seat in self.seats[: len(self.maps)]]
 
     def named(self) -> None:
         self.selection.named()
@@ -203,7 +206,7 @@ class Bench:
     def _add(self, name: str, seat: Seat) -> None:
         sizes = pd.Index(self.shelf.modalities).get_indexer(pd.Index(self.shelf.modality))
         live = LiveMap(self.explorer.collection.maps[name], size=sizes, sizes=self.sizes, height=self.explorer.height,
-                       facts=FACTS, card=self.shelf.card, wide=WIDE)  # fmt: skip
+                       facts=FACTS, card=self.shelf.card, wide=WIDE[0])  # fmt: skip
         live.on_select(self.explorer.select)
         live.on_hover(lambda point: self._hover(live, point))
         self.maps.append(live)

@@ -112,10 +112,10 @@ class LiveMap:
         self._send(moving=True)
         self._hide()
 
-    def resize(self, height: int, wide: float) -> None:
-        if (height, wide) != (self.height, self.wide):
-            self.height, self.wide = height, wide
-            self.scatter.height(height)
+    def widen(self, wide: float) -> None:
+        """Be at least `wide` times as wide as high. The height stays: the canvas would not follow it."""
+        if wide != self.wide:
+            self.wide = wide
             self.scatter.camera(distance=self.near)
 
     def filter(self, shown: np.ndarray) -> None:
@@ -131,7 +131,10 @@ class LiveMap:
     def draw(
         self, lines: Sequence[tuple[np.ndarray, str, float]], labels: Sequence[tuple[float, float, str]] = ()
     ) -> None:
-        """Lines (vertices (m, 2), colour, width) and labels (x, y, words) over the points, in the map's coordinates."""
+        """Lines (vertices (m, 2), colour, width) and labels (x, y, words) over the points, in the map's coordinates.
+
+        Of labels that would overlap, the last is seen; the others come as the reader zooms in.
+        """
         drawn = [
             jscatter.Line([tuple(v) for v in self.frame(vertices)], line_color=colour, line_width=width)
             for vertices, colour, width in lines
@@ -180,17 +183,14 @@ class LiveMap:
             widget.points = self.scatter.get_point_list()
 
     def _label(self, labels: Sequence[tuple[float, float, str]]) -> None:
-        if not labels:
-            self.widget.label_placement = None
-            self.widget.labels = None
-            return
+        labels = labels or [(*self.middle, " ")]  # none at all would leave the old ones standing
         # with the corners of the frame: else it takes the labels' own extent for the frame's, and shows what collides
         xy = np.array([*self.frame(np.array([(x, y) for x, y, _ in labels])), (-1, -1), (1, 1)])
         words = pd.Categorical([*(words for *_, words in labels), "", ""])
-        frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "words": words})
+        frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "words": words, "weight": np.arange(len(xy))})
         placed = LabelPlacement(frame, "words!", "x", "y", tile_size=self.height, size=13, color=DARK,
                                 background=LIGHT, font=jscatter.arial.bold, exclude=["words:"],
-                                positioning="center_of_mass")  # fmt: skip
+                                importance="weight", positioning="center_of_mass")  # fmt: skip
         with warnings.catch_warnings():  # of pandas 3 too
             warnings.simplefilter("ignore")
             placed.compute()
