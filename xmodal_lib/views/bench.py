@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INK, PAIR, GAP = "#1d2733", (0.35, 0.4, 0.46, 0.55), "#CC79A7"
 NAMED = 60  # prototypes that get a label
-WIDE = (1.25, 0.8)  # width of a map over its height, at least: alone, and beside another
+WIDE = (1.25, 0.9)  # width of a map over its height, at least: alone, and beside another
 TOOLS = 50  # pixels of width of a map's own toolbar and frame
 ONE, ALL, NONE = "one map only", "everything", "none"
 
