@@ -10,7 +10,7 @@ from PIL import Image
 from xmodal_lib.latent_tasks import FAMILIES, LENGTHS, Clock, Latents, _first, latents
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
-from xmodal_lib.views.collection import collect
+from xmodal_lib.views.collect import collect
 
 
 @pytest.fixture

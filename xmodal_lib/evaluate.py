@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import itertools
 import json
 import math
 import platform
@@ -32,6 +31,7 @@ from tqdm import tqdm
 
 from xmodal_lib.calibration import expected_calibration_error
 from xmodal_lib.episodes import Episode
+from xmodal_lib.gap import modality_gap as modality_gap
 from xmodal_lib.home import replacing
 from xmodal_lib.methods.method import Method
 from xmodal_lib.tables import Tables, places
@@ -161,30 +161,6 @@ def macro_f1(y: np.ndarray, yhat: np.ndarray) -> float:
     both = np.bincount(y, minlength=size) + np.bincount(yhat, minlength=size)  # 2 TP + FN + FP
     f1 = 2 * np.bincount(y[y == yhat], minlength=size)[both > 0] / both[both > 0]
     return float(f1.mean())
-
-
-def modality_gap(embeddings: Mapping[str, Tensor]) -> pd.DataFrame:
-    """Distance between the centroids of the rows of each two modalities {modality: (n_m, d)}, on the unit sphere.
-
-    Columns a, b, gap, and for scale spread: the root mean square distance of a row to its own centroid.
-    Source: Liang et al., "Mind the gap", NeurIPS 2022, section 2.
-    """
-    lines = []
-    for a, b in itertools.combinations(embeddings, 2):
-        gap = gap_vector(embeddings[a], embeddings[b]).norm().item()
-        spread = torch.cat([_centred(embeddings[m]).square().sum(1) for m in (a, b)]).mean().sqrt().item()
-        lines.append({"a": a, "b": b, "gap": gap, "spread": spread})
-    return pd.DataFrame(lines, columns=["a", "b", "gap", "spread"])
-
-
-def _centred(x: Tensor) -> Tensor:
-    z = normalize(x.double(), dim=1)
-    return z - z.mean(0)
-
-
-def gap_vector(a: Tensor, b: Tensor) -> Tensor:
-    """From the centroid of b to that of a, rows normalised first: (n, d), (m, d) -> (d,)."""
-    return normalize(a.double(), dim=1).mean(0) - normalize(b.double(), dim=1).mean(0)
 
 
 def retrieval(a: Tensor, ids_a: Tensor, b: Tensor, ids_b: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:

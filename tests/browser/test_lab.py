@@ -12,6 +12,7 @@ from matplotlib.path import Path as Polygon
 from playwright.sync_api import Browser
 
 from tests.browser.lab import Lab, waited
+from xmodal_lib.views.bench import WIDE
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +55,9 @@ threading.Thread(target=tell, daemon=True).start()
 """
 
 
+WORDS = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(v => v)"""
+
+
 class World:
     """What the notebook shows, known here too: coordinates, ids, and the frame that each map is drawn in."""
 
@@ -80,7 +84,8 @@ class World:
     def on_screen(self, lab: Lab, number: int = 0) -> np.ndarray:
         xy = (self.xy, self.xy2)[number]
         low, high = np.nanmin(xy, axis=0), np.nanmax(xy, axis=0)
-        return lab.pixels((xy - (low + high) / 2) / (high - low).max() * 2 * 0.94, number)
+        wide, long = WIDE[lab.page.locator(".xm-map").count() - 1], high - low
+        return lab.pixels((xy - (low + high) / 2) / max(long[0] / wide, long[1]) * 2 * 0.94, number)
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +206,8 @@ def test_a_second_map_shares_the_selection(lab: Lab, world: World) -> None:
     choose(lab, "Beside it", "second")
     lab.page.locator(".xm-map canvas").nth(1).wait_for()
     lab.page.get_by_text("1 of 120 points are not on the map").wait_for()
+    named = lab.page.locator(".xm-map").nth(1).locator("canvas").nth(1)
+    waited(lambda: named.evaluate(WORDS), 60, "no labels on the second map")
     lab.page.wait_for_timeout(1500)
     rng = np.random.default_rng(3)
     for number in (1, 0):
@@ -210,6 +217,8 @@ def test_a_second_map_shares_the_selection(lab: Lab, world: World) -> None:
         assert set(arrivals(lab, before + 1)[-1]) == world.ids(inside)
     lab.page.get_by_role("button", name="Moved", exact=True).click()
     lab.page.get_by_text("Neighbourhoods that changed").wait_for()
+    choose(lab, "Beside it", "one map only")
+    lab.canvas(1).wait_for(state="hidden")
 
 
 def test_a_selection_is_named_and_saved(lab: Lab, world: World) -> None:

@@ -10,10 +10,12 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Page
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Page
 
 from tests.runs.conftest import sheet, write_notebook
 from xmodal_lib.runs import report
+from xmodal_lib.runs.pages import notebook_page
 from xmodal_lib.runs.plan import make_plan
 from xmodal_lib.views.interactive import accuracy_curve_html
 
@@ -170,3 +172,34 @@ def test_hover_on_the_curve_says_the_value(page: Page, tmp_path: Path) -> None:
         box = page.locator(".hoverlayer .hovertext").filter(has_text=f"{value:.1f} %")
         box.wait_for()
         assert f"{name}{shot} shots: {value:.1f} %" in box.evaluate("e => e.textContent")
+
+
+INK = """image => {  // the share of its pixels that are not white
+    const sheet = Object.assign(document.createElement("canvas"), {width: 200, height: 200});
+    const pen = sheet.getContext("2d");
+    pen.fillStyle = "white";
+    pen.fillRect(0, 0, 200, 200);
+    pen.drawImage(image, 0, 0, 200, 200);
+    return pen.getImageData(0, 0, 200, 200).data.filter((value, i) => i % 4 < 3 && value < 240).length / 120000;
+}"""
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["our page", "nbconvert's"])
+def test_the_explorer_notebook_is_not_blank_without_a_network(browser: Browser, tmp_path: Path, ours: bool) -> None:
+    """The committed notebook 61: a picture stands where the live explorer was, and nothing waits for a widget."""
+    notebook, path = Path(__file__).parents[2] / "notebooks" / "61_explorer.ipynb", tmp_path / "page.html"
+    written = notebook_page(notebook, tmp_path, ".") if ours else HTMLExporter().from_filename(notebook)[0]
+    assert notebook.stat().st_size < 300_000 and "widget-view" not in written
+    path.write_text(written, "utf-8")
+    with browser.new_context(offline=True) as context:
+        page = context.new_page()
+        page.goto(path.as_uri(), wait_until="domcontentloaded")
+        images = page.locator("main img")
+        page.wait_for_function("document.images.length === 3 && [...document.images].every(image => image.complete)")
+        assert all(image.evaluate(INK) > 0.01 for image in images.all())
+        box = images.last.bounding_box()
+        assert box and box["width"] > 300, "the map"
+        if ours:  # the other has no place for it
+            assert str(images.last.get_attribute("alt")).startswith(
+                "Map of 743 points (464 image, 103 text, 176 speech"
+            )

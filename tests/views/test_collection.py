@@ -8,8 +8,9 @@ from tests.views.collections import KINDS, RATE, colour, small, tone
 from xmodal_lib import cli
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
-from xmodal_lib.views import explore_page, stored
-from xmodal_lib.views.collection import Collection, collect
+from xmodal_lib.views import explore_page, neighbours, stored
+from xmodal_lib.views.collect import collect
+from xmodal_lib.views.collection import Collection
 
 
 def source() -> Source:
@@ -112,14 +113,15 @@ def test_many_pictures_and_sounds_are_kept_smaller(monkeypatch):
     assert sum(map(len, coarse)) < 16_000 < fine and min(map(len, coarse)) > 500
 
 
-def test_neighbours_are_those_of_a_plain_loop():
+def test_neighbours_are_those_of_a_plain_loop(monkeypatch):
     rng = np.random.default_rng(1)
     z, modality = rng.normal(size=(40, 6)), np.array(list(KINDS))[rng.integers(0, 3, 40)]
     modality[modality == "text"] = "image"
     modality[:3] = "text"  # fewer than are asked for
     z[7] = np.nan
-    found = explore_page.neighbours(z, modality, k=4, block=7)
-    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    unit, lines = neighbours.unit(z), np.arange(40)
+    found = {m: neighbours.nearest_rows(unit, lines, lines[modality == m], 4) for m in ("text", "image", "speech")}
     for line in range(40):
         for m in ("text", "image", "speech"):
             others = [i for i in range(40) if modality[i] == m and i not in (line, 7)]

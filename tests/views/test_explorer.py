@@ -1,6 +1,9 @@
 """The explorer without a kernel: what is asked of a collection, what its widgets say, what is missing, in words."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +221,37 @@ def test_a_study_recomputes_and_colours() -> None:
     assert explorer.colouring().counts(np.ones(60, bool)) == {"right": 20, NONE: 40}
     with pytest.raises(ValueError, match="slider 'k' has no values"):
         Study({"k": ()}, lambda k: true, asked, true)
+
+
+def test_a_slider_of_many_points_is_answered_in_half_a_second() -> None:
+    """Accuracy, both curves and the colours of the map, at 50,000 points of which half are asked."""
+    n, rng = 50_000, np.random.default_rng(0)
+    z, label = rng.normal(size=(n, 64)).astype(np.float32), rng.integers(0, 20, n)
+    names = np.array([f"class {c}" for c in range(20)], object)
+    points = pd.DataFrame({"row": [f"image:{i}" for i in range(n)], "item": range(n), "modality": "image",
+                           "class": names[label]})  # fmt: skip
+    asked, heads = np.arange(0, n, 2), rng.normal(size=(2, 20, 64)).astype(np.float32)
+
+    def mixed(shots: float, alpha: float) -> np.ndarray:
+        return names[(z[asked] @ (alpha * heads[0] / shots + (1 - alpha) * heads[1]).T).argmax(1)]
+
+    study = Study({"shots": (1, 2, 4, 8, 16), "alpha": [i / 20 for i in range(21)]}, mixed, asked, names[label[asked]])
+    explorer = Explorer(Collection(points, {"space": z}, {"map": z[:, :2]}), studies={"mix": study})
+    panel = explorer.widget and explorer._bench.study
+    panel.follow.value = True
+    shown, began = panel.curves.value, time.process_time()
+    panel.sliders["alpha"].value = 0.8
+    assert time.process_time() - began < 0.5 and panel.curves.value != shown
+
+
+def test_a_saved_collection_is_shown_without_the_seconds_of_torch() -> None:
+    code = """import sys
+import xmodal_lib.views.bench, xmodal_lib.views.explore_page
+from xmodal_lib.views.collection import Collection
+from xmodal_lib.views.explorer import Explorer
+print({"torch", "sklearn", "scipy.stats", "transformers", "plotly"} & set(sys.modules))"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "set()\n", ran.stdout + ran.stderr
 
 
 def test_without_a_front_end_only_a_picture_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

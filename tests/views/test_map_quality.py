@@ -11,14 +11,13 @@ from xmodal_lib.evaluate import modality_gap
 from xmodal_lib.sources import digits
 from xmodal_lib.views.map_quality import (
     alike,
-    brief,
     disparity,
     kept_neighbours,
     measured,
     placed_quality,
     quality,
-    trust,
 )
+from xmodal_lib.views.map_words import brief, note, trust
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +152,5 @@ def test_long_and_brief_words_agree(overlap, words):
     found = {"overlap": overlap, "trustworthiness": 0.9, "k": 10.0}
     assert words in brief(found) and f"{overlap:.0%} of" in brief(found) and f"{overlap:.0%} of" in trust(found)
     assert {0.7: "may be read off", 0.4: "read groups off it", 0.1: "coarse"}[overlap] in trust(found)
+    assert note({"quality": found}) == trust(found) and note({"quality": found, "note": "Well."}) == "Well."
+    assert "was not measured" in note({"quality": {}})

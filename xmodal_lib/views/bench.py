@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 INK, PAIR, GAP = "#1d2733", (0.35, 0.4, 0.46, 0.55), "#CC79A7"
 NAMED = 60  # prototypes that get a label
-BESIDE = 420  # pixels of height of two maps side by side
+WIDE = (1.25, 0.9)  # width of a map over its height, at least: alone, and beside another
+TOOLS = 50  # pixels of width of a map's own toolbar and frame
 ONE, ALL, NONE = "one map only", "everything", "none"
 
 
@@ -43,6 +44,7 @@ class Bench:
         self.box = w.VBox(rows, layout={"width": "100%"})
         self.box.add_class("xm-all")
         self._over: dict[str, tuple[list[Any], list[Any]]] = {}  # what is drawn over a map, but for the pairs
+        self._placed: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}  # prototypes, which take a while
         self._ready = False  # draw over the points once, not at each of these
         self.mapped()
         self.coloured()
@@ -74,7 +76,7 @@ class Bench:
         self._lines()
 
     def filtered(self) -> None:
-        shown = self.explorer.shown
+        shown, self._placed = self.explorer.shown, {}
         for live in self.maps:
             live.filter(shown)
         n = int(shown.sum())
@@ -95,17 +97,20 @@ class Bench:
             elif seat.name != name:
                 self.maps[k].move(self.explorer.collection.maps[name])
             seat.show(name)
-        both = len(names) > 1  # each needs as much width as it is high, or points lie outside
-        self.left.layout.flex = f"4 1 {2 * BESIDE + 110}px" if both else f"3 1 {self.explorer.height + 50}px"
+        wide, shown = WIDE[len(names) - 1], self.seats[: len(names)]
+        self.left.layout.flex = f"{len(names) + 2} 1 {len(names) * (wide * self.explorer.height + TOOLS):.0f}px"
         for live in self.maps:
-            live.resize(min(self.explorer.height, BESIDE) if both else self.explorer.height)
-        self.board.children = [seat.box for seat in self.seats[: len(names)]]
+            live.widen(wide)
+        for seat in self.seats[: len(self.maps)]:  # hidden, not taken away: the map of it would raise an error
+            controls.seen(seat.box, seat in shown)
         controls.put(self.first, names[0])
         controls.put(self.second, names[1] if len(names) > 1 else ONE)
         self.link.disabled = len(names) < 2
         self.head.value = self._heading()
         self._turn(self.tabs.value)
         self._lines()
+        # last: a map that is already shown may miss what comes later
+        self.board.children = [seat.box for seat in self.seats[: len(self.maps)]]
 
     def named(self) -> None:
         self.selection.named()
@@ -201,7 +206,7 @@ class Bench:
     def _add(self, name: str, seat: Seat) -> None:
         sizes = pd.Index(self.shelf.modalities).get_indexer(pd.Index(self.shelf.modality))
         live = LiveMap(self.explorer.collection.maps[name], size=sizes, sizes=self.sizes, height=self.explorer.height,
-                       facts=FACTS, card=self.shelf.card)  # fmt: skip
+                       facts=FACTS, card=self.shelf.card, wide=WIDE[0])  # fmt: skip
         live.on_select(self.explorer.select)
         live.on_hover(lambda point: self._hover(live, point))
         self.maps.append(live)
@@ -232,7 +237,9 @@ class Bench:
         lines: list[Any] = []
         labels: list[Any] = []
         if self.proto.value != NONE and e.space(name):
-            for words, at in self._prototypes(e.unit(e.space(name)), xy):
+            if (name, self.proto.value) not in self._placed:
+                self._placed[name, self.proto.value] = self._prototypes(e.unit(e.space(name)), xy)
+            for words, at in self._placed[name, self.proto.value]:
                 lines += [(diamond(at, r), INK, 2), (diamond(at, 0.55 * r), self._class_colour(words), 3)]
                 labels.append((at[0], at[1] + 2 * r, words))
         if self.anchor.value:

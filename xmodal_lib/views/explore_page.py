@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from xmodal_lib.evaluate import modality_gap
+from xmodal_lib.gap import by_modality, modality_gap
 from xmodal_lib.home import replacing
+from xmodal_lib.views import map_words, neighbours
 from xmodal_lib.views.stored import Stored
 
 PARTS = Path(__file__).parent / "page"
@@ -56,29 +56,6 @@ def write(folder: str | Path, path: str | Path, *, title: str = "", note: str = 
     return path
 
 
-def neighbours(z: np.ndarray, modality: np.ndarray, k: int = NEAR, block: int = 512) -> dict[str, np.ndarray]:
-    """Lines of the k nearest other points of each modality by cosine, nearest first: {modality: (n, k) int32}.
-
-    -1 where there are no more, and for rows that are not finite, which are nobody's neighbours.
-    """
-    there = np.isfinite(z).all(1)
-    unit = np.where(there[:, None], z, 0).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
-    lines = {m: np.flatnonzero((modality == m) & there) for m in dict.fromkeys(modality)}
-    found = {m: np.full((len(z), k), -1, np.int32) for m in lines}
-    for m, own in lines.items():
-        kept = min(k, len(own))
-        for start in range(0, len(z) if kept else 0, block):
-            rows = np.arange(start, min(start + block, len(z)))
-            near = unit[rows] @ unit[own].T  # (block, n_m)
-            near[rows[:, None] == own] = -2
-            best = np.argpartition(-near, kept - 1, axis=1)[:, :kept]
-            best = np.take_along_axis(best, np.argsort(-np.take_along_axis(near, best, 1), axis=1, kind="stable"), 1)
-            lost = (np.take_along_axis(near, best, 1) == -2) | ~there[rows, None]
-            found[m][rows, :kept] = np.where(lost, -1, own[best])
-    return found
-
-
 def _packed(stored: Stored, title: str, note: str) -> bytes:
     """Length of the head (8 bytes, little-endian), the head as JSON, its sections, each at a multiple of 8 bytes."""
     points, spaces, maps = stored.points, stored.of("space"), stored.of("map")
@@ -99,7 +76,9 @@ def _packed(stored: Stored, title: str, note: str) -> bytes:
     gaps = {}
     for name in dict.fromkeys(about["space"] for about in seen if about["space"]):
         gaps[name] = _gaps(spaces[name], modality)
-        for m, near in neighbours(spaces[name], modality).items():
+        z, lines = neighbours.unit(spaces[name]), np.arange(len(points))
+        for m in dict.fromkeys(modality):
+            near = neighbours.nearest_rows(z, lines, lines[modality == m], NEAR)
             sections[f"near/{name}/{m}"] = near.astype("<i4").tobytes()
     head: dict[str, Any] = {
         "title": title, "note": note, "count": len(points), "columns": columns, "maps": seen, "gaps": gaps,
@@ -134,21 +113,13 @@ def _column(column: pd.Series, as_words: bool) -> tuple[dict[str, Any], np.ndarr
 
 def _about_map(name: str, xy: np.ndarray, stored: Stored, first: str) -> dict[str, Any]:
     about: Mapping[str, Any] = stored.about.get(name, {})
-    measured = ", ".join(f"{key} {value:.2f}" for key, value in about.get("quality", {}).items())
-    note = about.get("note") or (measured and f"{measured[0].upper()}{measured[1:]}.")
     off = int((~np.isfinite(xy).all(1)).sum())
     missing = f"{off} of {len(xy)} points are not on this map." if off else ""
-    return {"name": name, "space": about.get("space", first), "note": note, "off": missing}
+    return {"name": name, "space": about.get("space", first), "note": map_words.note(about),
+            "off": missing}  # fmt: skip
 
 
 def _gaps(z: np.ndarray, modality: np.ndarray) -> list[dict[str, Any]]:
     """The modality gap of each two modalities that have rows in a space."""
-    there = np.isfinite(z).all(1)
-    rows = {m: torch.from_numpy(z[(modality == m) & there]) for m in dict.fromkeys(modality)}
-    rows = {m: x for m, x in rows.items() if len(x)}
-    if len(rows) < 2:
-        return []
-    table = modality_gap(rows)
-    return [
-        {"a": a, "b": b, "gap": round(gap, 4)} for a, b, gap in zip(table["a"], table["b"], table["gap"], strict=True)
-    ]
+    table = modality_gap(by_modality(z, modality))
+    return [{"a": a, "b": b, "gap": round(gap, 4)} for a, b, gap, _ in table.itertuples(index=False)]

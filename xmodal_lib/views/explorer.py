@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from xmodal_lib.evaluate import modality_gap
-from xmodal_lib.views import neighbours, plots, selections
+from xmodal_lib.gap import by_modality, modality_gap
+from xmodal_lib.views import map_words, neighbours, plots, selections
 from xmodal_lib.views.collection import Collection
 from xmodal_lib.views.colours import Colouring, colouring
 from xmodal_lib.views.notebook import Results, live
-from xmodal_lib.views.projections import trust
 from xmodal_lib.views.shelf import Shelf
 from xmodal_lib.views.what_if import Study
 
@@ -77,6 +76,8 @@ class Explorer:
         self._words, self._kept = "", Kept("", ())
         self.extra: dict[str, pd.Series] = {}  # columns that sliders change
         self._units: dict[str, np.ndarray] = {}
+        self._gaps: dict[str, pd.DataFrame] = {}
+        self._colourings: dict[str, Colouring] = {}
         self._callbacks: list[Callable[[np.ndarray], None]] = []
         self._bench: Any = None
 
@@ -89,10 +90,14 @@ class Explorer:
 
     def columns(self) -> list[str]:
         """Columns that points can be coloured and filtered by: those whose values come again, and numbers."""
+        return [*self._useful, *self.extra]
+
+    @cached_property
+    def _useful(self) -> list[str]:
         points = self.collection.points
         useful = [str(c) for c in points if c not in ("row", "item") and self._groups(points[c])]
         first = [c for c in ("class", "modality") if c in useful]
-        return [*first, *(c for c in useful if c not in first), *self.extra]
+        return [*first, *(c for c in useful if c not in first)]
 
     @staticmethod
     def _groups(values: pd.Series) -> bool:
@@ -104,7 +109,9 @@ class Explorer:
         return self.extra[column] if column in self.extra else self.collection.points[column]
 
     def colouring(self) -> Colouring:
-        return colouring(self.values(self.column))
+        if self.column not in self._colourings:  # asked for at every drawing
+            self._colourings = {self.column: colouring(self.values(self.column))}
+        return self._colourings[self.column]
 
     def space(self, name: str = "") -> str:
         """The space that a map (the first one) shows; "" if there is none."""
@@ -125,10 +132,11 @@ class Explorer:
 
     def gaps(self, name: str = "") -> pd.DataFrame:
         """The modality gap between each two modalities, in the space of a map: a, b, gap, spread."""
-        z = self.unit(self.space(name)) if self.space(name) else np.full((len(self.shown), 1), np.nan)
-        there = np.isfinite(z).all(1)
-        rows = {m: torch.from_numpy(z[there & (self.shelf.modality == m)]) for m in self.shelf.modalities}
-        return modality_gap({m: part for m, part in rows.items() if len(part)})
+        space = self.space(name)
+        if space not in self._gaps:
+            rows = by_modality(self.unit(space), self.shelf.modality) if space else {}
+            self._gaps[space] = modality_gap(rows)
+        return self._gaps[space]
 
     def moved(self) -> pd.DataFrame:
         """Points whose neighbours changed most between the spaces of the two maps: point, kept. Empty for one space."""
@@ -148,9 +156,8 @@ class Explorer:
 
     def quality(self, name: str) -> str:
         """How far to trust a map, in words."""
-        about = self.collection.about.get(name, {})
-        words = str(about.get("note") or (trust(about["quality"]) if about.get("quality") else ""))
-        return f"{words or 'How far this map can be trusted was not measured.'} {self.collection.off(name)}".strip()
+        words = map_words.note(self.collection.about.get(name, {}))
+        return f"{words} {self.collection.off(name)}".strip()
 
     def alt(self) -> str:
         """The maps in a sentence, for who cannot see them."""
@@ -233,6 +240,7 @@ class Explorer:
         hits = chosen.answers(**values) == np.asarray(chosen.true, object)
         right.iloc[chosen.points] = hits
         self.extra[self.SLIDERS] = right.map({True: "right", False: "wrong"}).astype(object)
+        self._colourings.pop(self.SLIDERS, None)
         self._tell("judged")
         return float(hits.mean())
 
@@ -279,17 +287,15 @@ class Explorer:
         self.shown = shown
         self._tell("filtered")
 
-    @property
+    @cached_property
     def _texts(self) -> pd.Series:
         """All words of a point in lower case, gathered once."""
-        if not hasattr(self, "_gathered"):
-            points = self.collection.points
-            columns = [str(c) for c in points if not pd.api.types.is_numeric_dtype(points[c]) and c != "row"]
-            words = points[columns[0]].astype(str)
-            for column in columns[1:]:
-                words = words + " " + points[column].fillna("").astype(str)
-            self._gathered = words.str.lower()
-        return self._gathered
+        points = self.collection.points
+        columns = [str(c) for c in points if not pd.api.types.is_numeric_dtype(points[c]) and c != "row"]
+        words = points[columns[0]].astype(str)
+        for column in columns[1:]:
+            words = words + " " + points[column].fillna("").astype(str)
+        return words.str.lower()
 
 
 def front_end() -> bool:

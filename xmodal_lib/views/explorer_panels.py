@@ -206,7 +206,7 @@ class MovedPanel:
                  f"neighbours on average. Of {len(table):,} points looked at, these changed most:")  # fmt: skip
         lines = pd.DataFrame({"name": shelf.names[self.top], "class": shelf.classes[self.top],
                               "modality": shelf.modality[self.top],
-                              "neighbours kept": [f"{kept:.0%}" for kept in top["kept"]]})  # fmt: skip
+                              "kept": [f"{kept:.0%}" for kept in top["kept"]]})  # fmt: skip
         tiles = "".join(shelf.tile(i, colour=colour.of(i)) for i in self.top[:12].tolist())
         self.html.value = panels.block("<h3>Neighbourhoods that changed</h3>", f"<p>{panels.safe(words)}</p>",
                                        f'<div class="gallery">{tiles}</div><p></p>', panels.table(lines))  # fmt: skip

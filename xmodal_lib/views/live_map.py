@@ -26,14 +26,15 @@ LIGHT, DARK = "#ffffff", "#1d2733"
 class LiveMap:
     """Points of a collection at xy (n, 2), NaN where a point is not on the map.
 
-    `card(point)` gives what hovering shows: a data URI, and values of `facts`. `size` (n,) are pixels.
+    `card(point)` gives what hovering shows: a data URI, and values of `facts`. `size` (n,) are pixels. The map is
+    `height` pixels high and at least `wide` times as wide, which a flat one uses.
     """
 
     def __init__(
         self, xy: np.ndarray, *, size: np.ndarray, height: int, facts: Sequence[str],
-        card: Callable[[int], tuple[str, Mapping[str, str]]], sizes: Sequence[float] = (4, 7, 10),
+        card: Callable[[int], tuple[str, Mapping[str, str]]], sizes: Sequence[float] = (4, 7, 10), wide: float = 1,
     ) -> None:  # fmt: skip
-        self.n, self.height = len(xy), height
+        self.n, self.height, self.wide = len(xy), height, wide
         self.shown = np.ones(self.n, bool)  # by the filter
         self._selected: list[Callable[[np.ndarray], None]] = []
         self._hovered: list[Callable[[int | None], None]] = []
@@ -52,6 +53,7 @@ class LiveMap:
             x="x", y="y", data=data, x_scale=(-1, 1), y_scale=(-1, 1), height=height, color_by="colour",
             color_map=["#0072B2"], size_by="size", size_map=[max(2.0, s * few) for s in sizes],
             opacity=0.85 if self.n < 20_000 else 0.5, opacity_by=None, axes=False, legend=False, background_color=LIGHT,
+            camera_distance=self.near,
             color_selected=DARK, lasso_color="#0072B2", lasso_on_long_press=True, tooltip=True,
             reticle_color=(0.1, 0.2, 0.3, 0.12),
             tooltip_properties=list(facts), tooltip_histograms=False, tooltip_preview="x",
@@ -106,13 +108,15 @@ class LiveMap:
         data = self.scatter._data
         data["x"], data["y"] = self.at.T
         self.scatter.xy(x="x", y="y", x_scale=(-1, 1), y_scale=(-1, 1), skip_widget_update=True)
+        self.scatter.camera(distance=self.near)
         self._send(moving=True)
         self._hide()
 
-    def resize(self, height: int) -> None:
-        if height != self.height:
-            self.height = height
-            self.scatter.height(height)
+    def widen(self, wide: float) -> None:
+        """Be at least `wide` times as wide as high. The height stays: the canvas would not follow it."""
+        if wide != self.wide:
+            self.wide = wide
+            self.scatter.camera(distance=self.near)
 
     def filter(self, shown: np.ndarray) -> None:
         """Show only these points, a mask (n,)."""
@@ -127,7 +131,10 @@ class LiveMap:
     def draw(
         self, lines: Sequence[tuple[np.ndarray, str, float]], labels: Sequence[tuple[float, float, str]] = ()
     ) -> None:
-        """Lines (vertices (m, 2), colour, width) and labels (x, y, words) over the points, in the map's coordinates."""
+        """Lines (vertices (m, 2), colour, width) and labels (x, y, words) over the points, in the map's coordinates.
+
+        Of labels that would overlap, the last is seen; the others come as the reader zooms in.
+        """
         drawn = [
             jscatter.Line([tuple(v) for v in self.frame(vertices)], line_color=colour, line_width=width)
             for vertices, colour, width in lines
@@ -145,7 +152,12 @@ class LiveMap:
 
     def unit(self, pixels: float) -> float:
         """So many pixels, unzoomed, in the map's own coordinates."""
-        return float(pixels / (self.height / 2) * self.half / MARGIN)
+        return float(pixels / (self.height / 2) * self.half / MARGIN * self.near)
+
+    @property
+    def near(self) -> float:
+        """How far the camera is, 1 showing the whole frame: a map that is flatter than the frame comes nearer."""
+        return float(max(self.reach[0] / self.wide, self.reach[1]) / self.half) or 1.0
 
     # -- how it is done ------------------------------------------------------------------------------------------
 
@@ -154,7 +166,8 @@ class LiveMap:
         self.on_map = np.isfinite(xy).all(1)
         there = xy[self.on_map] if self.on_map.any() else np.zeros((1, 2))
         self.middle = (there.min(0) + there.max(0)) / 2
-        self.half = float(np.ptp(there, axis=0).max() / 2) or 1.0
+        self.reach = np.ptp(there, axis=0) / 2
+        self.half = float(self.reach.max()) or 1.0
         self.at = np.where(self.on_map[:, None], self.frame(xy), 0.0)
 
     def _hide(self) -> None:
@@ -170,16 +183,14 @@ class LiveMap:
             widget.points = self.scatter.get_point_list()
 
     def _label(self, labels: Sequence[tuple[float, float, str]]) -> None:
-        if not labels:
-            self.widget.label_placement = None
-            self.widget.labels = None
-            return
-        xy = self.frame(np.array([(x, y) for x, y, _ in labels]))
-        frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "words": [words for *_, words in labels]})
-        frame["words"] = pd.Categorical(frame["words"])
+        labels = labels or [(*self.middle, " ")]  # none at all would leave the old ones standing
+        # with the corners of the frame: else it takes the labels' own extent for the frame's, and shows what collides
+        xy = np.array([*self.frame(np.array([(x, y) for x, y, _ in labels])), (-1, -1), (1, 1)])
+        words = pd.Categorical([*(words for *_, words in labels), "", ""])
+        frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "words": words, "weight": np.arange(len(xy))})
         placed = LabelPlacement(frame, "words!", "x", "y", tile_size=self.height, size=13, color=DARK,
-                                background=LIGHT, font=jscatter.arial.bold,
-                                positioning="center_of_mass")  # fmt: skip
+                                background=LIGHT, font=jscatter.arial.bold, exclude=["words:"],
+                                importance="weight", positioning="center_of_mass")  # fmt: skip
         with warnings.catch_warnings():  # of pandas 3 too
             warnings.simplefilter("ignore")
             placed.compute()

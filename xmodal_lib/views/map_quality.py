@@ -1,24 +1,23 @@
 """How far a map can be trusted, how alike two maps or two spaces are, and what is measured in the space itself.
 
-A map of two dimensions loses neighbours; `quality` says how many, and `trust` says it in words. `kept_neighbours` and
-`disparity` compare a space or a map before and after training; `alike` needs no map at all.
+A map of two dimensions loses neighbours; `quality` says how many, and `map_words.trust` says it in words.
+`kept_neighbours` and `disparity` compare a space or a map before and after training; `alike` needs no map at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from scipy.spatial import procrustes
 from sklearn.metrics import pairwise_distances, silhouette_score
 from torch import Tensor
 
-from xmodal_lib.evaluate import modality_gap
+from xmodal_lib.gap import by_modality, modality_gap
+from xmodal_lib.views import neighbours
 
 Array = np.ndarray | Tensor
 CHUNK = 256  # rows whose distances to all others are held at once
-READABLE, GROUPED = 0.6, 0.3  # shares of kept neighbours, from which on neighbours, or groups, may be read off a map
 
 
 def quality(
@@ -65,37 +64,15 @@ def placed_quality(
     return {"trustworthiness": trusted, "overlap": float(shared.mean()), "k": float(k), "rows": float(len(pick))}
 
 
-def trust(measured: Mapping[str, float]) -> str:
-    """How far to trust a map with this `quality`, in plain words."""
-    overlap, k = measured["overlap"], int(measured["k"])
-    words = (
-        f"{overlap:.0%} of the {k} nearest neighbours in the space are among the {k} nearest on this map "
-        f"(trustworthiness {measured['trustworthiness']:.2f} of 1): "
-    )
-    if overlap >= READABLE:
-        words += "neighbours may be read off it."
-    elif overlap >= GROUPED:
-        words += "read groups off it, and look single neighbours up in the space."
-    else:
-        words += "it shows the coarse arrangement only; do not read neighbours off it."
-    return words + " Distances between groups and their sizes mean little."
-
-
-def brief(measured: Mapping[str, float]) -> str:
-    """The same in one line, for a map among several."""
-    overlap = measured["overlap"]
-    words = "read neighbours" if overlap >= READABLE else "read groups only" if overlap >= GROUPED else "coarse only"
-    return f"{overlap:.0%} of neighbours kept, trust {measured['trustworthiness']:.2f}: {words}"
-
-
-def kept_neighbours(before: Array, after: Array, *, k: int = 10, metric: str = "cosine") -> np.ndarray:
-    """Of each row's k nearest neighbours in one space, the share it still has in another: (n, d), (n, e) -> (n,).
+def kept_neighbours(before: Array, after: Array, *, k: int = 10) -> np.ndarray:
+    """Of each row's k nearest neighbours by cosine in one space, the share it still has in another: (n, d) x 2 -> (n,).
 
     1 = the neighbourhood is the same, 0 = another one altogether. Small values are the rows that moved most, among
     their neighbours, and so whatever a map does.
     """
     a, b = _same(before, after)
-    return _compared(a, b, _fitting(k, len(a) - 1), metric, low_metric=metric)[1]
+    lines = np.arange(len(a))
+    return neighbours.kept(neighbours.unit(a), neighbours.unit(b), lines, lines, _fitting(k, len(a) - 1))
 
 
 def disparity(a: Array, b: Array) -> float:
@@ -140,8 +117,8 @@ def measured(x: Array, labels: Sequence, modality: Sequence, *, k: int = 1, metr
     own centre; "same class" and "same modality": shares of the k nearest rows; "class across": of the k nearest rows of
     *another* modality. Each share is followed by what chance gives. With one modality, NaN where a second is needed.
     """
-    rows, names = finite_rows(x), np.asarray(modality)
-    gaps = modality_gap({m: torch.from_numpy(rows[names == m]) for m in dict.fromkeys(modality)})
+    rows = finite_rows(x)
+    gaps = modality_gap(by_modality(rows, modality))
     found = {"gap": float(gaps["gap"].mean()), "spread": float(gaps["spread"].mean())}
     asked: list[tuple[str, Sequence, Sequence | None]] = [
         ("same class", labels, None), ("class across", labels, modality), ("same modality", modality, None)
@@ -179,9 +156,8 @@ def _fitting(k: int, others: int) -> int:
 
 
 def _compared(
-    high: np.ndarray, low: np.ndarray, k: int, metric: str, against: tuple[np.ndarray, np.ndarray] | None = None,
-    low_metric: str = "euclidean",
-) -> tuple[float, np.ndarray]:  # fmt: skip
+    high: np.ndarray, low: np.ndarray, k: int, metric: str, against: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[float, np.ndarray]:
     """Trustworthiness, and of each row the share of its k nearest in `high` that are among the k nearest in `low`.
 
     Neighbours are sought among the other rows, or among those of `against`. With r_ij the rank of j from i in the
@@ -196,7 +172,7 @@ def _compared(
         order = _distances(high[part], all_high, metric, own).argsort(1, kind="stable")
         rank = np.empty_like(order)
         np.put_along_axis(rank, order, np.arange(order.shape[1])[None], 1)
-        near = _distances(low[part], all_low, low_metric, own).argsort(1, kind="stable")[:, :k]
+        near = _distances(low[part], all_low, "euclidean", own).argsort(1, kind="stable")[:, :k]
         found = np.take_along_axis(rank, near, 1) + 1  # (b, k) ranks in the space of the neighbours on the map
         shares.append((found <= k).mean(1))
         penalty += float((found - k).clip(0).sum())

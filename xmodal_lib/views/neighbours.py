@@ -36,6 +36,29 @@ def nearest(z: np.ndarray, point: int, groups: Sequence[str] | np.ndarray, k: in
     return pd.DataFrame(lines, columns=["point", "group", "cosine"])
 
 
+def nearest_rows(z: np.ndarray, asked: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
+    """The k rows of `among` with the highest cosine to each of the rows `asked`, itself left out, best first: (m, k).
+
+    z (n, d) of `unit`; asked (m,) and among, ascending, are row numbers. -1 where there are no more rows, and for a
+    row without a place in the space, which is nobody's neighbour either.
+    """
+    among = among[np.isfinite(z[among]).all(1)]
+    found, most = np.full((len(asked), k), -1), min(k, len(among))
+    rows = z[among].T
+    for at in range(0, len(asked) if most else 0, BLOCK):
+        part = asked[at : at + BLOCK]
+        cosine = z[part] @ rows  # (block, among)
+        own = np.searchsorted(among, part).clip(max=len(among) - 1)
+        mine = np.flatnonzero(among[own] == part)
+        cosine[mine, own[mine]] = -np.inf
+        best = np.argpartition(-cosine, most - 1, axis=1)[:, :most]
+        near = np.take_along_axis(cosine, best, 1)
+        order = np.argsort(-near, axis=1, kind="stable")
+        there = np.isfinite(np.take_along_axis(near, order, 1))
+        found[at : at + len(part), :most] = np.where(there, among[np.take_along_axis(best, order, 1)], -1)
+    return found
+
+
 def moved(before: np.ndarray, after: np.ndarray, *, k: int = 10, most: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Whose neighbourhoods changed most between two spaces of the same rows: (n, d), (n, e), both of `unit`.
 
@@ -46,11 +69,15 @@ def moved(before: np.ndarray, after: np.ndarray, *, k: int = 10, most: int = 100
     k = min(k, len(there) - 1)
     if k < 1:
         return pd.DataFrame({"point": np.array([], int), "kept": np.array([], float)})
-    asked = np.sort(np.random.default_rng(seed).permutation(len(there))[:most])
-    a, b = (_nearest_all(z[there], asked, k) for z in (before, after))
-    kept = [len(np.intersect1d(x, y)) / k for x, y in zip(a, b, strict=True)]
-    table = pd.DataFrame({"point": there[asked], "kept": kept})
+    asked = there[np.sort(np.random.default_rng(seed).permutation(len(there))[:most])]
+    table = pd.DataFrame({"point": asked, "kept": kept(before, after, asked, there, k)})
     return table.sort_values("kept", kind="stable", ignore_index=True)
+
+
+def kept(before: np.ndarray, after: np.ndarray, asked: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
+    """The share of each asked row's k nearest rows `among` these in one space that are so in another, (m,)."""
+    a, b = (nearest_rows(z, asked, among, k) for z in (before, after))
+    return (a[:, :, None] == b[:, None, :]).any(2).mean(1)
 
 
 def vote(z: np.ndarray, labels: Sequence[str] | np.ndarray, points: np.ndarray, k: int = 5) -> np.ndarray:
@@ -61,13 +88,9 @@ def vote(z: np.ndarray, labels: Sequence[str] | np.ndarray, points: np.ndarray, 
     labels = np.asarray(labels, object)
     there = np.flatnonzero(np.isfinite(z).all(1))
     answer = np.full(len(points), "", object)
-    place = pd.Series(np.arange(len(there)), index=there)
-    asked = np.flatnonzero(np.isin(points, there))
-    if len(there) < 2 or not len(asked):
-        return answer
-    near = _nearest_all(z[there], place[points[asked]].to_numpy(), min(k, len(there) - 1))  # (m, k) best first
-    for i, row in zip(asked, labels[there[near]], strict=True):
-        answer[i] = max(dict.fromkeys(row), key=list(row).count)
+    for i, near in enumerate(nearest_rows(z, points, there, k)):
+        if len(row := labels[near[near >= 0]].tolist()):
+            answer[i] = max(dict.fromkeys(row), key=row.count)
     return answer
 
 
@@ -94,15 +117,3 @@ def place(z: np.ndarray, xy: np.ndarray, vectors: np.ndarray, k: int = 7) -> np.
     cosine = unit(vectors) @ z[there].T  # (m, n)
     near = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
     return np.median(xy[there][near], axis=1)
-
-
-def _nearest_all(z: np.ndarray, asked: np.ndarray, k: int) -> np.ndarray:
-    """The k rows nearest to each of the rows `asked`, itself left out, best first: (m, k)."""
-    found = []
-    for part in np.array_split(asked, max(1, len(asked) // BLOCK)):
-        cosine = z[part] @ z.T
-        cosine[np.arange(len(part)), part] = -np.inf
-        best = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(cosine, best, 1), axis=1, kind="stable")
-        found.append(np.take_along_axis(best, order, 1))
-    return np.concatenate(found)

@@ -63,6 +63,8 @@ STYLE = """<style>
 .xm-bar { align-items: flex-end; flex-wrap: wrap; gap: 4px 10px; padding: 0 0 6px; }
 .xm-panel > * { max-width: 100%; box-sizing: border-box; }
 .xm-panel select { margin-right: 4px; }
+.xm-panel .widget-html, .xm-panel .widget-html-content { min-width: 0; flex: 1 1 auto; }
+.xm-panel .widget-html { width: calc(100% - 4px); }
 .xm-panel { box-sizing: border-box; }
 .xm-panel { border: 1px solid #dde3e9; border-radius: 8px; padding: 10px 12px; background: #fff; }
 .xm-map { border: 1px solid #dde3e9; border-radius: 8px; overflow: hidden; background: #fff; }

@@ -28,7 +28,6 @@ from matplotlib.style import context
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image, ImageColor
 
-from xmodal_lib.evaluate import summary
 from xmodal_lib.home import replacing
 
 NARROW, WIDE = 3.25, 6.75  # inches: one column and two
@@ -121,6 +120,8 @@ def curve_points(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or there is no such metric.
     """
+    from xmodal_lib.evaluate import summary  # with torch and scipy: seconds that a map need not wait for
+
     if missing := {"method", "track", "seed", "shot", "metric", "value"} - set(frame.columns):
         raise ValueError(f"the frame has no column {sorted(missing)[0]!r}; give what evaluate() returns, with shots")
     chosen = frame[frame["metric"] == metric]

@@ -26,15 +26,14 @@ from xmodal_lib.home import home, replacing
 from xmodal_lib.views.map_quality import (
     Array,
     alike,
-    brief,
     disparity,
     finite_rows,
     kept_neighbours,
     measured,
     placed_quality,
     quality,
-    trust,
 )
+from xmodal_lib.views.map_words import brief, trust
 
 __all__ = [
     "DEFAULTS", "METRICS", "alike", "along_gap", "brief", "disparity", "kept_neighbours", "measured", "place",
