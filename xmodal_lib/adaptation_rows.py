@@ -39,7 +39,6 @@ from xmodal_lib.methods import (
     TipAdapter,
     TipAdapterF,
 )
-from xmodal_lib.methods.adaptation import FAST
 from xmodal_lib.methods.cache import CACHE_GRID
 from xmodal_lib.methods.convex import regression
 from xmodal_lib.published import published
@@ -54,8 +53,9 @@ ROWS = {"image": ("image",), "image + text": ("image", "text")}
 FREE = ", validation-free"
 # the search of Tip-Adapter, wider than for CLIP, whose zero-shot logits are smaller than the bridge's
 WIDE = CACHE_GRID | {"alpha": tuple(0.1 * 1.45**i for i in range(20))}  # 0.1 to 116
-# ours: of the adapter's published grid the fastest cell; rates at which a random head can learn in a few hundred steps
+# ours: one cell each of the published grids; rates at which a random head can learn in a few hundred steps
 CELLS: dict[str, dict[str, Sequence[Any]]] = {
+    "linear probe": {"lr": (1e-3,), "weight_decay": (0.01,), "batch": (8,)},
     "adapter": {"lr": (1e-4,), "weight_decay": (0.0,), "batch": (8,)},
     "partial finetuning": {"lr": (1e-3, 1e-4, 1e-5), "weight_decay": (0.0,), "batch": (8,)},
 }
@@ -69,14 +69,14 @@ def name_of(classifier: str, start: str, rows: str) -> str:
 def heads(iterations: int) -> dict[str, Method]:
     """Every classifier on fixed features. Those without a start (means, logistic regression) stand under "random".
 
-    The linear probe trains the one cell of FAST, and not the grid of twelve; the adapter that of CELLS.
+    The linear probe and the adapter train the one cell of CELLS, and not their grids of twelve.
     """
     arms: dict[str, Method] = {}
     for start, rows in squared():
         init, used = "text" if start == "text" else "", ROWS[rows]
         arms |= {
             name_of("linear probe", start, rows): LinearProbe(
-                **FAST, init=init, modalities=used, iterations=iterations
+                grid=CELLS["linear probe"], init=init, modalities=used, iterations=iterations
             ),
             name_of("adapter", start, rows): AdapterProbe(
                 grid=CELLS["adapter"], init=init, modalities=used, iterations=iterations
@@ -127,7 +127,7 @@ def squared() -> Iterator[tuple[str, str]]:
 
 def switches(start: str, iterations: int) -> dict[str, Method]:
     """The cross-modal linear probe with one switch changed at a time."""
-    base = LinearProbe(**FAST, init="text" if start == "text" else "", iterations=iterations)
+    base = LinearProbe(grid=CELLS["linear probe"], init="text" if start == "text" else "", iterations=iterations)
     arms: dict[str, Method] = {"base": base}
     arms |= {f"scale: {scale:g}": replace(base, scale=scale) for scale in (20.0, 54.6)}
     arms["scale: learnt"] = replace(base, learn_scale=True)
