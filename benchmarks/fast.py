@@ -184,10 +184,12 @@ def compared(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
             verdict = f"not met at {', '.join(lost)} shots" if lost else "met"
             so_far = "" if pairs == wanted else f" so far, {pairs} of {wanted} pairs of runs"
             gains = [gain for gain, _ in means.values()]
+            known = f"The interval rules out a greater loss at {', '.join(sure)} shots" if sure else ""
+            doubt = "the seeds are too few to rule out a greater loss" if len(sure) < len(SHOTS) else ""
             said.append(
                 f"{words}: at most 0.2 points below the grid, on average over seeds, at every number of shots: "
-                f"**{verdict}{so_far}**; means from {min(gains):+.1f} to {max(gains):+.1f} points. The interval rules "
-                f"out a greater loss at {', '.join(sure) or 'no'} shots; elsewhere the seeds are too few to tell."
+                f"**{verdict}{so_far}**; means from {min(gains):+.1f} to {max(gains):+.1f} points. "
+                f"{'; elsewhere '.join(filter(None, (known, doubt))).capitalize()}."
             )
     took = wide["seconds"]["ridge"].max()
     said.append(f"Choosing, fitting and answering in under 5 CPU seconds: **{'met' if took < 5 else 'not met'}**; "
