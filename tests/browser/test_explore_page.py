@@ -15,8 +15,8 @@ from playwright.sync_api import Page
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from tests.views.collections import colour, small, tone
-from xmodal_lib.views import explore_page, stored
+from tests.views.collections import KINDS, colour, small, tone
+from xmodal_lib.views import explore_page, neighbours, stored
 from xmodal_lib.views.collection import Collection
 
 pytestmark = pytest.mark.slow
@@ -136,11 +136,12 @@ def test_a_click_shows_the_item_and_plays_its_sound(shown: Page) -> None:
     )
     assert shown.locator("#item .modality:not(.near) .tile").evaluate_all(
         "tiles => tiles.map(tile => Number(tile.dataset.line))") == [item, 27 + item]  # fmt: skip
-    near = explore_page.neighbours(small().spaces["before"], small().points["modality"].to_numpy(str))
+    z, kinds = neighbours.unit(small().spaces["before"]), small().points["modality"].to_numpy(str)
+    near = {m: neighbours.nearest_rows(z, np.array([line]), np.flatnonzero(kinds == m), 5)[0] for m in KINDS}
     asked = shown.locator("#item .near").evaluate_all(
         "rows => rows.map(row => [...row.querySelectorAll('.tile')].map(tile => Number(tile.dataset.line)))"
     )
-    assert asked == [near[m][line].tolist() for m in ("image", "text", "speech")]
+    assert asked == [near[m].tolist() for m in KINDS]
 
 
 def test_search_select_save_and_open_again(shown: Page, tmp_path: Path) -> None:
