@@ -64,7 +64,7 @@ def save(page: Page, path: Path) -> None:
     """A PNG of few colours, which is small."""
     page.screenshot(path=path)
     picture = Image.open(path).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
 
 

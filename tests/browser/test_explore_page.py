@@ -15,8 +15,8 @@ from playwright.sync_api import Page
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from tests.views.collections import colour, small, tone
-from xmodal_lib.views import explore_page, stored
+from tests.views.collections import KINDS, colour, small, tone
+from xmodal_lib.views import explore_page, neighbours, stored
 from xmodal_lib.views.collection import Collection
 
 pytestmark = pytest.mark.slow
@@ -123,6 +123,12 @@ def test_every_lasso_selects_what_a_polygon_test_says(shown: Page) -> None:
         assert {rows[line] for line in tiles} == found
 
 
+def nearest(z: np.ndarray) -> dict[str, np.ndarray]:
+    """The five nearest lines of each modality to each line of `small()`."""
+    kinds, lines = small().points["modality"].to_numpy(str), np.arange(len(z))
+    return {m: neighbours.nearest_rows(neighbours.unit(z), lines, lines[kinds == m], 5) for m in KINDS}
+
+
 def test_a_click_shows_the_item_and_plays_its_sound(shown: Page) -> None:
     at = places(shown, small().maps["map before"])
     line = alone(at, range(54, 81))[0]
@@ -136,11 +142,11 @@ def test_a_click_shows_the_item_and_plays_its_sound(shown: Page) -> None:
     )
     assert shown.locator("#item .modality:not(.near) .tile").evaluate_all(
         "tiles => tiles.map(tile => Number(tile.dataset.line))") == [item, 27 + item]  # fmt: skip
-    near = explore_page.neighbours(small().spaces["before"], small().points["modality"].to_numpy(str))
+    near = nearest(small().spaces["before"])
     asked = shown.locator("#item .near").evaluate_all(
         "rows => rows.map(row => [...row.querySelectorAll('.tile')].map(tile => Number(tile.dataset.line)))"
     )
-    assert asked == [near[m][line].tolist() for m in ("image", "text", "speech")]
+    assert asked == [near[m][line].tolist() for m in KINDS]
 
 
 def test_search_select_save_and_open_again(shown: Page, tmp_path: Path) -> None:
@@ -182,7 +188,7 @@ def test_two_maps_share_the_selection_and_show_what_changed(shown: Page) -> None
     shown.keyboard.up("Shift")
     assert len(selected(shown)) == 81
     shown.click("#tab-Changed")
-    near = [explore_page.neighbours(z, small().points["modality"].to_numpy(str)) for z in small().spaces.values()]
+    near = [nearest(z) for z in small().spaces.values()]
     kept = [np.mean([len(np.intersect1d(near[0][m][i], near[1][m][i])) / 5 for m in near[0]]) for i in range(81)]
     assert f"{round(100 * np.mean(kept))} % of the nearest neighbours stay" in shown.locator("#panel").inner_text()
     first = int(shown.locator("#panel .tile").first.get_attribute("data-line") or -1)
