@@ -23,7 +23,7 @@ from xmodal_lib.encoders.bridge import Recipe, bridge
 from xmodal_lib.encoders.towers import open_clip_towers
 from xmodal_lib.episodes import Episode
 from xmodal_lib.features import extract
-from xmodal_lib.sources import emoji
+from xmodal_lib.sources import catalogue, emoji
 from xmodal_lib.sources import imagenet_esc as benchmark
 from xmodal_lib.sources.emoji_drawings import STYLES
 from xmodal_lib.sources.source import Source
@@ -72,17 +72,18 @@ class AudioVisualTask:
         return pd.DataFrame(lines)
 
 
-def imagenet_esc(root: str | Path, encoder: str, sounds: str | Path, classes: int = 27) -> AudioVisualTask:
-    """ImageNet-ESC below `root`: pictures and names by MODEL:WEIGHTS of open_clip, sounds from a file of features.
+def imagenet_esc(root: str | Path, encoder: str, sounds: str | Path = "", classes: int = 27) -> AudioVisualTask:
+    """ImageNet-ESC below `root` ("": its usual place): pictures and names by MODEL:WEIGHTS of open_clip, sounds from a
+    file of features that `audioclip.write` or the release wrote ("": esc-50/features.pt, where the release has it).
 
-    The published features are AudioCLIP's, whose picture and text towers are those of CLIP's RN50 ("RN50:openai"); the
-    file is one that `audioclip.write`, or the release, wrote.
+    The published features are AudioCLIP's, whose picture and text towers are those of CLIP's RN50: "RN50:openai".
 
     Raises:
         FileNotFoundError: the data or the file of features are not there.
         ValueError: they are damaged, widths differ, or no weights are named.
     """
-    source = benchmark.load(root, classes)
+    source = catalogue.load("imagenet_esc", root, classes=classes)
+    sounds = sounds or Path(root or catalogue.place("imagenet_esc"), "esc-50", "features.pt")
     heard = audioclip.read(sounds, source)
     model, _, weights = encoder.partition(":")
     tables = extract(source, open_clip_towers(model, weights or None))

@@ -36,8 +36,8 @@ Mode = Literal["eval", "batch"]
 
 
 @torch.no_grad()
-def in_batches(net: nn.Module, x: Tensor, *, mode: Mode = "eval", batch: int = BATCH) -> Tensor:
-    """Rows (n, *shape) -> (n, d), `batch` neighbours at a time; the net stays as it was.
+def rows_of(net: nn.Module, batches: Iterable[Tensor], mode: Mode) -> Iterator[Tensor]:
+    """Batches (b, *shape) -> their rows (b, d); the net stays as it was.
 
     "eval": batch normalisation by the statistics of training. "batch": by those of the batch, so that a row depends on
     the rows that come with it.
@@ -45,9 +45,28 @@ def in_batches(net: nn.Module, x: Tensor, *, mode: Mode = "eval", batch: int = B
     nothing, and running statistics are not moved.
 
     Raises:
-        ValueError: there is no such mode, the batch is empty, or the net has no batch normalisation to switch.
+        ValueError: there is no such mode, or the net has no batch normalisation to switch.
     """
-    return torch.cat(list(_stream(net, x.split(_checked(batch)), mode)))
+    if mode not in ("eval", "batch"):
+        raise ValueError(f"mode={mode!r}; there are 'eval' and 'batch'")
+    net = copy.deepcopy(net).eval()
+    if mode == "batch":
+        layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+        if not layers:
+            raise ValueError(f"a {type(net).__name__} has no batch normalisation, so mode 'batch' would change nothing")
+        for layer in layers:
+            layer.train()
+    for batch in batches:
+        yield net(batch)
+
+
+def in_batches(net: nn.Module, x: Tensor, *, mode: Mode = "eval", batch: int = BATCH) -> Tensor:
+    """Rows (n, *shape) -> (n, d) of a net, `batch` neighbours at a time: see `rows_of`.
+
+    Raises:
+        ValueError: as there, or the batch is empty.
+    """
+    return torch.cat(list(rows_of(net, x.split(_checked(batch)), mode)))
 
 
 def of_folds(source: Source, net: nn.Module, *, mode: Mode = "eval", batch: int = BATCH) -> Table:
@@ -65,7 +84,7 @@ def of_folds(source: Source, net: nn.Module, *, mode: Mode = "eval", batch: int 
     for fold in places:
         groups = (torch.stack([five_seconds(source.open["audio"](row)) for row in own.x[part].tolist()])
                   for part in fold.split(_checked(batch)))  # fmt: skip
-        parts += list(_stream(net, groups, mode))
+        parts += list(rows_of(net, groups, mode))
     rows = own[torch.cat(places)]
     return Table(normalize(torch.cat(parts), dim=1), rows.y, rows.pair)
 
@@ -115,21 +134,6 @@ def read(path: Path | str, source: Source) -> Table:
     if lost := [item for item in items if item not in found]:
         raise ValueError(f"{path} has no features of {len(lost)} of {len(items)} clips (first: {lost[0]})")
     return Table(torch.stack([found[item] for item in items]), own.y, own.pair)
-
-
-@torch.no_grad()
-def _stream(net: nn.Module, groups: Iterable[Tensor], mode: str) -> Iterator[Tensor]:
-    if mode not in ("eval", "batch"):
-        raise ValueError(f"mode={mode!r}; there are 'eval' and 'batch'")
-    net = copy.deepcopy(net).eval()
-    layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
-    if mode == "batch":
-        if not layers:
-            raise ValueError(f"a {type(net).__name__} has no batch normalisation, so mode 'batch' would change nothing")
-        for layer in layers:
-            layer.train()
-    for group in groups:
-        yield net(group)
 
 
 def _checked(batch: int) -> int:
