@@ -188,10 +188,10 @@ def trained_net(seed: int, *, classes: int = 27, names: int = 60, epochs: int = 
 def disturbed(clips: Clips, *, seed: int, batch: int = BATCH, orders: int = 5) -> pd.DataFrame:
     """What the features of a clip, and answers by them, depend on: one line a (way, sounds, metric).
 
-    Ways: "eval"; "batch, mixed": batches of random neighbours; "batch, sorted": neighbours of one class, as in a table
-    that is sorted by class. Sounds: clean, or in the noise that the net has not heard. Metrics: "accuracy" of the
-    nearest mean, one clip a class being learnt; and of mixed batches, over pairs of `orders` orders, "moved": mean
-    cosine distance between two features of one clip; "changed": share of the clips asked whose answer differs.
+    Ways: "eval"; "batch, mixed": batches of random neighbours; "batch, sorted": clips in the order of their classes, so
+    that a batch holds one class or two. Sounds: clean, or in the noise that the net has not heard. Metrics: "accuracy"
+    of the nearest learnt clip; and of mixed batches, over pairs of `orders` orders, "moved": mean cosine distance
+    between two features of one clip; "changed": share of the clips asked whose answer differs.
     "other voice" and "other word" (by "eval"): the mean cosine distance of two clips of one class and of two classes.
     """
     lines = []

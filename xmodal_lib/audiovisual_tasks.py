@@ -73,9 +73,10 @@ class AudioVisualTask:
 
 
 def imagenet_esc(root: str | Path, encoder: str, sounds: str | Path = "", classes: int = 27) -> AudioVisualTask:
-    """ImageNet-ESC below `root` ("": its usual place): pictures and names by MODEL:WEIGHTS of open_clip, sounds from a
-    file of features that `audioclip.write` or the release wrote ("": esc-50/features.pt, where the release has it).
+    """ImageNet-ESC below `root` ("": its usual place): pictures and names by open_clip, sounds from a file of features.
 
+    `encoder` is MODEL:WEIGHTS, hf-hub:NAME or local-dir:FOLDER; `sounds` a file that `audioclip.write` or the release
+    wrote, "" for esc-50/features.pt, where the release has it.
     The published features are AudioCLIP's, whose picture and text towers are those of CLIP's RN50: "RN50:openai".
 
     Raises:
@@ -85,7 +86,8 @@ def imagenet_esc(root: str | Path, encoder: str, sounds: str | Path = "", classe
     source = catalogue.load("imagenet_esc", root, classes=classes)
     sounds = sounds or Path(root or catalogue.place("imagenet_esc"), "esc-50", "features.pt")
     heard = audioclip.read(sounds, source)
-    model, _, weights = encoder.partition(":")
+    hosted = encoder.startswith(("hf-hub:", "local-dir:"))  # these bring their weights
+    model, _, weights = (encoder, "", "") if hosted else encoder.partition(":")
     tables = extract(source, open_clip_towers(model, weights or None))
     widths = {m: t.x.shape[1] for m, t in {**tables.rows, "audio": heard}.items()}
     if len(set(widths.values())) > 1:
