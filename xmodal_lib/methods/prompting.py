@@ -21,18 +21,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
 
 import torch
 import torch.nn.functional as F
-from open_clip.hf_model import HFTextEncoder
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.methods.adaptation import CosineMethod, Rows, _check_classes, _mixed_batches, _shares
 from xmodal_lib.tables import Tables
 from xmodal_lib.training import check_finite, generator, warmup_cosine
+
+if TYPE_CHECKING:  # open_clip takes seconds to import, and every method is imported with this one
+    from open_clip.transformer import TextTransformer
 
 
 @dataclass
@@ -214,7 +215,7 @@ class Prompts:
         if not placed or len(self.ids.unique(dim=0)) < len(set(names)):
             raise ValueError(f"{self.m} tokens of context and the class names do not fit into the {self.ids.shape[1]} "
                              "that the text tower reads; take fewer, or shorter names")  # fmt: skip
-        if isinstance(self.tower, TextTransformer):
+        if _of_open_clip(self.tower):
             self.tower, self.ids = _cut_at_the_end(self.tower, self.ids)
 
     def start(self, per_class: bool, rng: torch.Generator) -> Tensor:
@@ -242,7 +243,7 @@ class Prompts:
     def _table(self) -> nn.Embedding:
         """The layer that turns token ids into vectors."""
         tower: Any = self.tower
-        return tower.token_embedding if isinstance(tower, TextTransformer) else tower.transformer.get_input_embeddings()
+        return tower.token_embedding if _of_open_clip(tower) else tower.transformer.get_input_embeddings()
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
         ids = self.encoder.prepare(texts)
@@ -261,10 +262,18 @@ def _unwrapped(encoder: nn.Module) -> tuple[nn.Module, nn.Module]:
         tower, then = _unwrapped(encoder.trunk)
         return tower, nn.Sequential(then, encoder.module)
     tower = encoder.module if isinstance(encoder, Encoder) else encoder
-    if not isinstance(tower, TextTransformer | HFTextEncoder):
+    from open_clip.hf_model import HFTextEncoder
+
+    if not (_of_open_clip(tower) or isinstance(tower, HFTextEncoder)):
         raise ValueError(f"a context cannot be learnt through a {type(tower).__name__}; a text tower of open_clip or "
                          "of the bridge can")  # fmt: skip
     return tower, nn.Identity()
+
+
+def _of_open_clip(tower: nn.Module) -> TypeGuard[TextTransformer]:
+    from open_clip.transformer import TextTransformer
+
+    return isinstance(tower, TextTransformer)
 
 
 def _cut_at_the_end(tower: TextTransformer, ids: Tensor) -> tuple[TextTransformer, Tensor]:
