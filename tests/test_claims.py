@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmodal_lib.claims import Claim, Row, draws_of, holm, judge, ledger, rows, verdict
+from xmodal_lib.claims import Claim, Row, draws_of, holm, judge, ledger, rows, shown, verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,3 +119,10 @@ def test_draws_are_found_by_their_folders(tmp_path: Path) -> None:
     assert list(found) == ["30_meta/draw:scores.parquet"]
     assert set(found["30_meta/draw:scores.parquet"]["source"]) == {"words"}
     assert set(found["30_meta/draw:scores.parquet"]["seed"]) == {0, 1}  # a column of the table is kept
+
+
+def test_what_a_reader_sees_of_a_row() -> None:
+    listed = [row(kind="finding", published="+1"), row("s", where={"shot": 3})]
+    page = shown(ledger(listed, {"10/draw:scores.parquet": many(0.05, 0.0, 2)}))
+    assert page.index.tolist() == ["Released code: a is better", "a is better"]
+    assert page["here (draws)"].tolist() == ["+5.0 ± 0.0 (2)", ""]

@@ -161,6 +161,16 @@ def ledger(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame], enough: int
     return table
 
 
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a ledger as a reader wants them: what is printed, the effect here in points (and draws), the verdict."""
+    half = 100 * (table["high"] - table["low"]) / 2
+    effect = [f"{100 * mean:+.1f}" + (f" ± {h:.1f}" if h == h else "") + f" ({n})" if n else ""
+              for mean, h, n in zip(table["mean"], half, table["draws"], strict=True)]  # fmt: skip
+    statement = table["kind"].map({"claim": "", "finding": "Released code: "}) + table["statement"]
+    columns = {"printed": table["published"], "here (draws)": effect, "verdict": table["verdict"]}
+    return pd.DataFrame(columns).set_axis(pd.Index(statement, name="statement"))
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """Holm's step-down adjustment of p values (n,); NaN (not tested) stays, and does not count.
 
