@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import open_clip
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -18,10 +17,12 @@ from xmodal_lib.audiovisual_tasks import AudioVisualTask
 from xmodal_lib.encoders.audioclip import write
 from xmodal_lib.episodes import Episode
 from xmodal_lib.methods import LinearProbe
+from xmodal_lib.runs.run import execute
 from xmodal_lib.sources import imagenet_esc
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
+ROOT = Path(__file__).resolve().parent.parent
 C, D = 6, 12
 MEANS = torch.randn(C, D, generator=torch.Generator().manual_seed(0))
 
@@ -103,20 +104,14 @@ def test_runs_that_nothing_of_the_other_modality_enters_are_made_once() -> None:
         task().episode("text", shot=1, own=1, other=1)
 
 
-def test_the_benchmark_on_small_files(written: dict[str, Path], tmp_path: Path) -> None:
+def test_the_benchmark_on_small_files(written: dict[str, Path], tiny: str, tmp_path: Path) -> None:
     """Pictures and names by a tower from a local checkpoint, sounds from a file: 19 classes, both tasks."""
-    config = {"embed_dim": 8, "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16,
-              "patch_size": 16}, "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2,
-              "layers": 1}}  # fmt: skip
-    (tmp_path / "tiny-esc.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path)
-    torch.save(open_clip.create_model("tiny-esc").state_dict(), tmp_path / "tiny.pt")
     root = written["imagenet_esc"]
     source = imagenet_esc.load(root, 19)
     heard = source.tables["audio"]
-    one = normalize(torch.eye(19)[heard.y, :8] + 0.01 * torch.randn(len(heard), 8), dim=1)
+    one = normalize(torch.eye(19)[heard.y, :16] + 0.01 * torch.randn(len(heard), 16), dim=1)
     write(tmp_path / "features.pt", source, replace(heard, x=one))
-    found = audiovisual_tasks.imagenet_esc(root, f"tiny-esc:{tmp_path / 'tiny.pt'}", tmp_path / "features.pt", 19)
+    found = audiovisual_tasks.imagenet_esc(root, tiny, tmp_path / "features.pt", 19)
     about = found.about((1, 4))
     assert about["asks"].tolist() == ["image", "image", "audio", "audio"]
     assert about[["learnt", "helping", "names", "validation", "asked"]].to_numpy().tolist() == [
@@ -124,4 +119,17 @@ def test_the_benchmark_on_small_files(written: dict[str, Path], tmp_path: Path) 
     frame = score(found, rows(iterations=20), shots=[1], runs=1, seed=1)
     assert set(frame["asks"]) == {"image", "sound"} and np.isfinite(frame["value"]).all()
     with pytest.raises(ValueError, match=r"no features of \d+ of 1080 clips"):
-        audiovisual_tasks.imagenet_esc(root, f"tiny-esc:{tmp_path / 'tiny.pt'}", tmp_path / "features.pt", 27)
+        audiovisual_tasks.imagenet_esc(root, tiny, tmp_path / "features.pt", 27)
+
+
+@pytest.mark.slow
+def test_notebook_11_runs_on_the_benchmark(written: dict[str, Path], tiny: str, tmp_path: Path) -> None:
+    """As `xmodal run 11 -p source=imagenet_esc -p root=DIR -p sounds=FILE -p encoder=NAME`."""
+    source = imagenet_esc.load(written["imagenet_esc"], 19)
+    heard = source.tables["audio"]
+    write(tmp_path / "features.pt", source, replace(heard, x=normalize(torch.randn(len(heard), 16), dim=1)))
+    given = {"source": "imagenet_esc", "root": str(written["imagenet_esc"]), "sounds": str(tmp_path / "features.pt")}
+    given |= {"encoder": tiny, "classes": 19, "shots": [1], "runs": 1, "iterations": 20}
+    execute(ROOT, ROOT / "notebooks" / "11_audio_visual.ipynb", tmp_path / "out", given)
+    frame = pd.read_parquet(tmp_path / "out" / "scores.parquet").query("metric == 'accuracy'")
+    assert set(frame["asks"]) == {"image", "sound"} and {"uni", "cross", "plus text", "all"} <= set(frame["method"])
