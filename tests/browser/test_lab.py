@@ -237,8 +237,16 @@ def test_a_slider_changes_the_accuracy_at_once(lab: Lab) -> None:
     big = lab.page.locator(".xm-panel .big")
     assert big.inner_text() == "50.0%"
     handle = lab.page.locator(".xm-panel .noUi-handle").first
-    for key, accuracy in (("ArrowRight", "100.0%"), ("ArrowLeft", "50.0%"), ("ArrowLeft", "0.0%")):
+
+    def pressed(key: str, before: str | None) -> bool:
+        """The handle took the key. One that comes while the panel is still being laid out is lost, as any user's is."""
         handle.press(key)
+        lab.page.wait_for_timeout(1000)
+        return handle.get_attribute("aria-valuenow") != before
+
+    for key, accuracy in (("ArrowRight", "100.0%"), ("ArrowLeft", "50.0%"), ("ArrowLeft", "0.0%")):
+        before = handle.get_attribute("aria-valuenow")
+        waited(lambda key=key, before=before: pressed(key, before), 20, f"the slider does not take {key}")
         lab.page.locator(".xm-panel .big", has_text=accuracy).wait_for()
 
 
