@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor, nn
 
@@ -63,20 +65,28 @@ def test_what_cannot_be() -> None:
         in_batches(NET, X, batch=0)
 
 
-def test_folds_are_batched_in_the_order_of_the_table(sounds: Source) -> None:
-    found = of_folds(sounds, Loudness(), mode="batch")
+def test_folds_are_batched_in_the_order_of_the_table(sounds: Source, written: dict[str, Path]) -> None:
+    found = of_folds(sounds, written["esc50"], Loudness(), mode="batch")
     frame = sounds.frame("audio").assign(pair=sounds.tables["audio"].pair.numpy())
     assert found.pair.tolist() == frame.sort_values("order")["pair"].tolist()  # the layout's table is sorted by fold
     assert torch.allclose(found.x.norm(dim=1), torch.ones(len(found.x)), atol=1e-5)
-    waves = torch.stack([five_seconds(sounds.open["audio"](int(p))) for p in found.pair[30:40]])
-    ten = nn.functional.normalize(in_batches(Loudness(), waves[:2], mode="batch"), dim=1)
-    own = of_folds(sounds, Loudness(), mode="batch", batch=32).x  # a fold has 32 clips: the last ten are 30, 31
-    assert not torch.allclose(found.x, own, atol=1e-3) and torch.allclose(found.x[30:32], ten, atol=1e-5)
-    assert waves.shape == (10, SAMPLES) and five_seconds(torch.ones(200_000)).shape == (SAMPLES,)
+    names = frame.set_index("pair")["item"][found.pair[30:32].tolist()]
+    waves = torch.stack([five_seconds(written["esc50"] / f"ESC-50-master/audio/{name}.wav") for name in names])
+    two = nn.functional.normalize(in_batches(Loudness(), waves, mode="batch"), dim=1)
+    own = of_folds(sounds, written["esc50"], Loudness(), mode="batch", batch=32).x  # 32 clips a fold: 30, 31 are last
+    assert not torch.allclose(found.x, own, atol=1e-3) and torch.allclose(found.x[30:32], two, atol=1e-5)
 
 
-def test_a_file_comes_back_by_file_names(sounds: Source, tmp_path: Path) -> None:
-    made = of_folds(sounds, Loudness())
+def test_five_seconds_of_any_file(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.stack([np.ones(8_000), np.zeros(8_000)], 1) * 0.5, 8_000)
+    wave = five_seconds(tmp_path / "a.wav")
+    assert wave.shape == (SAMPLES,) and wave[22_050] == pytest.approx(0.25, abs=0.01) and not wave[44_200:].any()
+    soundfile.write(tmp_path / "b.wav", np.ones(300_000) * 0.5, 44_100)
+    assert five_seconds(tmp_path / "b.wav").shape == (SAMPLES,)
+
+
+def test_a_file_comes_back_by_file_names(sounds: Source, written: dict[str, Path], tmp_path: Path) -> None:
+    made = of_folds(sounds, written["esc50"], Loudness())
     write(tmp_path / "f.pt", sounds, made)
     content = torch.load(tmp_path / "f.pt", weights_only=True)
     assert list(content) == [0, 1, 2, 3, 4] and set(content[0]) == {"features", "labels", "labelnames", "paths"}

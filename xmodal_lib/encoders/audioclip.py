@@ -2,14 +2,13 @@
 
 >>> z = in_batches(net, x, mode="eval")                    # the row of a clip is a function of the clip
 >>> z = in_batches(net, x, mode="batch")                   # and of the nine clips that came with it
->>> write("features.pt", source, of_folds(source, net, mode="batch"))
+>>> net = audioclip_net("AudioCLIP-Partial-Training.pt", gain=1.0)         # `esresnext`; with mode "batch" as released
+>>> write("features.pt", source, of_folds(source, "esc-50", net, mode="batch"))
 >>> audio = read("features.pt", source)                    # a Table of the source's clips
 
 Lin et al. (CVPR 2023) took the ESC-50 features of ImageNet-ESC from AudioCLIP with the model left in training mode, ten
 clips at a time in the order of ESC-50's table: each layer of batch normalisation standardised by those ten.
-The net is the caller's, an nn.Module from sounds (b, 220500) to rows (b, d), its weights from a local file by
-`masked.load_checkpoint(net, path, rename)`. AudioCLIP's own audio net (ESResNeXt-fbsp) is not rebuilt here: what we
-know of it does not suffice for that.
+The net is AudioCLIP's own (`esresnext.audioclip_net`), or any other nn.Module from sounds (b, 220500) to rows (b, d).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import soundfile
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchaudio.functional import resample
 
 from xmodal_lib.home import replacing
-from xmodal_lib.sources.esc50 import FOLDS
+from xmodal_lib.sources.esc50 import FOLDS, clips
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table
 
@@ -69,30 +69,32 @@ def in_batches(net: nn.Module, x: Tensor, *, mode: Mode = "eval", batch: int = B
     return torch.cat(list(rows_of(net, x.split(_checked(batch)), mode)))
 
 
-def of_folds(source: Source, net: nn.Module, *, mode: Mode = "eval", batch: int = BATCH) -> Table:
-    """Unit features of every clip of ESC-50 (`sources.esc50`), fold by fold in the order of its table: (n, d).
+def of_folds(source: Source, root: Path | str, net: nn.Module, *, mode: Mode = "eval", batch: int = BATCH) -> Table:
+    """Unit features of every clip of ESC-50 (`sources.esc50`, in the folder `root`), fold by fold in the order of its
+    table: (n, d).
 
     Rows are in that order. They are not cached: in mode "batch" a row is no function of its clip alone.
-    Differs: a source opens sounds at 16 kHz, so nothing above 8 kHz is heard.
 
     Raises:
-        ValueError: as `in_batches`.
+        FileNotFoundError, ValueError: as `esc50.clips` and `in_batches`.
     """
     frame = source.frame("audio").reset_index(drop=True)
+    files = {clip.id: clip.media["audio"].files[0] for clip in clips(Path(root))}
     places = [torch.tensor(frame[frame["fold"] == fold].sort_values("order").index) for fold in FOLDS]
-    own, parts = source.tables["audio"], []
+    parts: list[Tensor] = []
     for fold in places:
-        groups = (torch.stack([five_seconds(source.open["audio"](row)) for row in own.x[part].tolist()])
+        groups = (torch.stack([five_seconds(files[item]) for item in frame["item"][part.numpy()]])
                   for part in fold.split(_checked(batch)))  # fmt: skip
         parts += list(rows_of(net, groups, mode))
-    rows = own[torch.cat(places)]
+    rows = source.tables["audio"][torch.cat(places)]
     return Table(normalize(torch.cat(parts), dim=1), rows.y, rows.pair)
 
 
-def five_seconds(wave: Tensor, rate: int = 16_000) -> Tensor:
-    """A sound (T,) -> (220500,): at 44.1 kHz, cut, or followed by silence."""
-    wave = resample(wave, rate, RATE)[:SAMPLES]
-    return pad(wave, (0, SAMPLES - len(wave)))
+def five_seconds(path: Path) -> Tensor:
+    """The sound of a file, its channels averaged: (220500,) in -1..1 at 44.1 kHz, cut, or followed by silence."""
+    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
+    mono = resample(torch.from_numpy(wave.mean(1)), rate, RATE)[:SAMPLES]
+    return pad(mono, (0, SAMPLES - len(mono)))
 
 
 def write(path: Path | str, source: Source, table: Table) -> None:
