@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from xmodal_lib.encoders import audioclip
 from xmodal_lib.encoders.bridge import Recipe, bridge
-from xmodal_lib.encoders.towers import open_clip_towers
+from xmodal_lib.encoders.towers import named_towers
 from xmodal_lib.episodes import Episode
 from xmodal_lib.features import extract
 from xmodal_lib.sources import catalogue, emoji
@@ -86,9 +86,7 @@ def imagenet_esc(root: str | Path, encoder: str, sounds: str | Path = "", classe
     source = catalogue.load("imagenet_esc", root, classes=classes)
     sounds = sounds or Path(root or catalogue.place("imagenet_esc"), "esc-50", "features.pt")
     heard = audioclip.read(sounds, source)
-    hosted = encoder.startswith(("hf-hub:", "local-dir:"))  # these bring their weights
-    model, _, weights = (encoder, "", "") if hosted else encoder.partition(":")
-    tables = extract(source, open_clip_towers(model, weights or None))
+    tables = extract(source, named_towers(encoder))
     widths = {m: t.x.shape[1] for m, t in {**tables.rows, "audio": heard}.items()}
     if len(set(widths.values())) > 1:
         raise ValueError(f"features of {encoder!r} and of {sounds} are of widths {widths}; one space is needed")

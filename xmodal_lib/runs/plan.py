@@ -92,7 +92,7 @@ class Job:
 
     @property
     def inputs(self) -> list[str]:
-        return [file for files in self.needs.values() for file in ([files] if isinstance(files, str) else files)]
+        return [file for files in self.needs.values() for file in each(files)]
 
     @property
     def done(self) -> str:
@@ -492,8 +492,12 @@ def _needs(
     """The file or files of a need, which may name several runs: then one list of all."""
     if isinstance(need, str):
         return _need(where, parameter, need, runs, points, point)
-    found = [_need(where, parameter, one, runs, points, point) for one in need]
-    return [file for files in found for file in ([files] if isinstance(files, str) else files)]
+    return [file for one in need for file in each(_need(where, parameter, one, runs, points, point))]
+
+
+def each(some: str | list[str]) -> list[str]:
+    """One name or several, as a list."""
+    return [some] if isinstance(some, str) else some
 
 
 def _need(where: str, parameter: str, need: str, runs: Mapping, points: Mapping, point: Mapping) -> str | list[str]:
@@ -547,7 +551,7 @@ def _check_names(jobs: list[Job]) -> None:
 def _check_order(runs: Mapping[str, tuple[str, str, Run]]) -> None:
     graph = {}
     for name, (_, _, run) in runs.items():
-        wanted = [need for some in run.needs.values() for need in ([some] if isinstance(some, str) else some)]
+        wanted = [need for some in run.needs.values() for need in each(some)]
         graph[name] = {n for need in wanted for n in (need, need.rpartition("/")[0]) if n in runs}
     try:
         TopologicalSorter(graph).prepare()

@@ -17,7 +17,7 @@ from typing import Any
 
 from xmodal_lib.home import Unusable, replacing
 from xmodal_lib.runs import provenance
-from xmodal_lib.runs.plan import Job, Plan
+from xmodal_lib.runs.plan import Job, Plan, each
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")  # fmt: skip
@@ -289,7 +289,7 @@ def relative(notebook: Path, results: Path, files: str | list[str]) -> str | lis
 
 
 def digests(results: Path, files: str | list[str]) -> dict[str, str]:
-    return {f: provenance.file_digest(results / f) for f in ([files] if isinstance(files, str) else files)}
+    return {f: provenance.file_digest(results / f) for f in each(files)}
 
 
 def _relative(path: Path, start: Path) -> str:
