@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))  # `xmodal notebooks` works in hidden ones
 HEADINGS = ["Parameters", "Data", "Idea", "Fit", "Result", "Look", "Learnt, and to try"]  # the title is the eighth
 LINES = 14  # of a code cell
+METHODS = ["10_cross_modal_adaptation", "11_audio_visual", "12_domain_shift", "20_alternating_unimodal",
+           "30_meta_alignment", "40_generative_transfer"]  # fmt: skip
 LONGER = {  # (notebook, first line of the cell): why it may have more
     ("02_features", "import json"): "eleven imports",
     (
@@ -70,6 +72,10 @@ def calls(node: ast.AST) -> list[str]:
     return [ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)]
 
 
+def tagged(cell: Any, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
 def shows(source: str) -> bool:
     """Whether a reader finds something below the cell: a figure, printed words, or the value of its last line."""
     body = ast.parse(source).body
@@ -113,14 +119,37 @@ def test_one_cell_of_parameters_right_after_its_heading(notebook: Path) -> None:
 
 @each
 def test_learnt_says_what_to_try(notebook: Path) -> None:
-    cells = cells_of(notebook)
-    assert cells[-1].cell_type == "markdown" and cells[-1].source.startswith("## Learnt")
-    sets = [line for line in cells[-1].source.splitlines() if line.startswith("* Set ")]
-    assert sets and "\n* Exercise: " in cells[-1].source
+    last = [cell for cell in cells_of(notebook) if not tagged(cell, "solution")][-1]
+    assert last.cell_type == "markdown" and last.source.startswith("## Learnt")
+    sets = [line for line in last.source.splitlines() if line.startswith("* Set ")]
+    assert sets and "\n* Exercise: " in last.source
     named = {name for line in sets for name in re.findall(r"`(\w+) = ", line)}
     known = set(parameters(ROOT, str(notebook.relative_to(ROOT))))
     assert named and named <= known, f"no parameter of this notebook: {sorted(named - known)}"
     assert not re.findall(r"\b(VERDICT|TODO|TBD|FIXME|XXX)\b", text_of(notebook)), "a sentence is still to be written"
+
+
+@pytest.mark.parametrize("stem", METHODS)
+def test_a_method_is_taught(stem: str) -> None:
+    """Its core from scratch in at most 15 lines, checked equal to the library's; a pitfall; two things to try; and an
+    exercise whose solution is a folded cell after the last text."""
+    cells = cells_of(ROOT / "notebooks" / f"{stem}.ipynb")
+    scratch = [i for i, cell in enumerate(cells) if tagged(cell, "from-scratch")]
+    assert scratch, "no cell has the tag from-scratch"
+    for i in scratch:
+        lines = [line for line in cells[i].source.splitlines() if line.strip() and not line.startswith("#")]
+        assert len(lines) <= 15, f"cell {i} has {len(lines)} lines"
+        assert "show_source" not in cells[i].source
+    checks = [cell.source for cell in cells[scratch[-1] :] if tagged(cell, "nbval-check-output")]
+    assert any("allclose" in source for source in checks), "a checked cell compares it with the library by allclose"
+    text = text_of(ROOT / "notebooks" / f"{stem}.ipynb")
+    assert "**Pitfall.**" in text
+    sliders = sum("slider" in source for _, source in code_of(ROOT / "notebooks" / f"{stem}.ipynb"))
+    assert len(re.findall(r"(?m)^\* Set ", text)) + sliders >= 2, "two parameters or sliders to try"
+    folded = cells[-1]
+    assert tagged(folded, "solution") and folded.source.startswith("# Solution"), "the last cell is the solution"
+    assert folded.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}, "folded in JupyterLab"
+    assert folded.outputs, "the solution shows what it found"
 
 
 @each
@@ -128,7 +157,8 @@ def test_code_cells_are_short(notebook: Path) -> None:
     for i, source in code_of(notebook):
         lines = source.splitlines()
         if (notebook.stem, lines[0]) not in LONGER:
-            assert len(lines) <= LINES, f"cell {i} ({lines[0]}) has {len(lines)} lines"
+            most = 15 if tagged(cells_of(notebook)[i], "from-scratch") else LINES
+            assert len(lines) <= most, f"cell {i} ({lines[0]}) has {len(lines)} lines"
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1

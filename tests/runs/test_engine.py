@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 from typer.testing import CliRunner
 
 from tests.runs.conftest import sheet, write_notebook
@@ -125,6 +126,22 @@ def test_refresh_in_place(project: Path) -> None:
     assert "up to date" in xmodal("notebooks")
     subprocess.run([*command, "--all"], cwd=project, check=True, capture_output=True)
     assert (project / "notebooks" / "10_small.ipynb").read_text() == first
+
+
+def test_a_solution_is_for_readers(project: Path) -> None:
+    """It runs where the notebook is refreshed, and is stored folded; a job leaves it out."""
+    path = project / "notebooks" / "10_small.ipynb"
+    book = nbformat.read(path, 4)
+    solution = nbformat.v4.new_code_cell("# Solution: answer\n6 * 7", metadata={"tags": ["solution"]})
+    book.cells.append(solution)
+    nbformat.write(book, path)
+    xmodal("notebooks", "10")
+    kept = nbformat.read(path, 4).cells[-1]
+    assert kept.outputs[0]["data"]["text/plain"] == "42"
+    assert kept.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    xmodal("run", "10")
+    ran = next((project / "results" / "adhoc").glob("10_small*/notebook.ipynb"))
+    assert "Solution" not in ran.read_text() and "Solution" not in ran.with_suffix(".html").read_text()
 
 
 def test_a_partial_report_runs_on_what_is_there_and_again_when_the_rest_comes(project: Path) -> None:

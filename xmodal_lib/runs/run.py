@@ -22,6 +22,7 @@ from xmodal_lib.runs.plan import Job, Plan, each
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")  # fmt: skip
 LIMIT = 300_000  # bytes of a committed notebook
+SOLUTION = "solution"  # tag of the cell that solves a notebook's exercise: for readers, no part of a job
 
 
 class Failed(Exception):
@@ -88,7 +89,8 @@ def execute(
     partial.mkdir(parents=True)
     known = parameters(notebook.parent, notebook.name)
     inject = {**given, **({"out": _relative(partial, notebook.parent)} if "out" in known else {})}
-    failure = papermill(notebook, partial / "notebook.ipynb", inject, threads, minutes, said)
+    done = partial / "notebook.ipynb"
+    failure = papermill(notebook, done, inject, threads, minutes, said, leave_out=SOLUTION)
     missing = [file for file in (outputs or {}).values() if not (partial / file).is_file()]
     if failure is None and missing:
         failure = f"the notebook ended, but did not write {', '.join(missing)} to `out`", ""
@@ -98,8 +100,8 @@ def execute(
     memory = peak_memory()
     record |= {"needs": needs or {}, "seconds": round(time.monotonic() - began, 1), "peak_memory_mb": memory}
     (partial / "provenance.json").write_text(json.dumps(record, indent=1), "utf-8")
-    tidy(partial / "notebook.ipynb", partial.name, out.name)
-    export(root, partial / "notebook.ipynb", out)
+    tidy(done, partial.name, out.name)
+    export(root, done, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out, ignore_errors=True)  # the engine makes empty folders for what it expects
     partial.replace(out)
@@ -107,9 +109,19 @@ def execute(
 
 
 def papermill(
-    notebook: Path, to: Path, inject: dict[str, Any], threads: int, minutes: float, said: Callable[[str], None]
+    notebook: Path,
+    to: Path,
+    inject: dict[str, Any],
+    threads: int,
+    minutes: float,
+    said: Callable[[str], None],
+    *,
+    leave_out: str = "",
 ) -> tuple[str, str] | None:
-    """Execute `notebook` with these parameters and save it at `to`: None, or the reason in a line and the traceback."""
+    """Execute `notebook` with these parameters, save it at `to`: None, or the reason in a line and the traceback.
+
+    Cells with the tag `leave_out` are not executed.
+    """
     set_threads(threads)
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
     os.environ["XMODAL_HEADLESS"] = "1"  # nobody is there to move a slider
@@ -130,6 +142,7 @@ def papermill(
             stdout_file=lines,
             stderr_file=lines,
             extra_arguments=["--log-level=40"],  # a kernel's own warnings are of no interest here
+            skip_cells_with_tag=leave_out,
             timeout_func=lambda cell: max(1, int(deadline - time.monotonic())),
         )
     except pm.PapermillExecutionError as error:
@@ -181,6 +194,8 @@ def normalise(book: Any) -> None:
     book.metadata["language_info"] = {"name": "python"}
     for cell in book.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        if SOLUTION in cell.metadata.get("tags", []):  # folded, until somebody wants to know
+            cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
         if cell.cell_type != "code":
             continue
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
@@ -210,10 +225,11 @@ def keep_failed(root: Path, out: Path, reason: str, trace: str, seconds: float |
 
 
 def tidy(notebook: Path, partial: str, final: str) -> None:
-    """Say the final folder where the notebook says the partial one, and drop papermill's absolute paths."""
+    """Say the final folder where the notebook says the partial one; drop papermill's absolute paths, and solutions."""
     book = json.loads(notebook.read_text("utf-8").replace(partial, final))
     for key in ("input_path", "output_path"):
         book["metadata"].get("papermill", {}).pop(key, None)
+    book["cells"] = [cell for cell in book["cells"] if SOLUTION not in cell["metadata"].get("tags", [])]
     for cell in book["cells"]:
         if "outputs" in cell:
             cell["outputs"] = [o for o in cell["outputs"] if not _is_progress(o)]
