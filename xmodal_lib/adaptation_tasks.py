@@ -1,4 +1,4 @@
-"""Cross-modal adaptation on the drawings or on a published image set: the same few-shot draws, features by towers.
+"""Cross-modal adaptation on the drawings, a published image set or your own data: few-shot draws, features by towers.
 
     given = load("caltech101", root, seed=1, shots=[1, 2], encoder="RN50:openai", views=1)
     frame = evaluate(arms, given.episodes([1, 2]))            # the column `source` names the data set
@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.towers import named_towers, split
 from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import interval
+from xmodal_lib.own_tasks import own_task, with_words
 from xmodal_lib.published import published
 from xmodal_lib.sources import catalogue, emoji, few_shot
 from xmodal_lib.sources.augmented import with_views
@@ -127,7 +129,8 @@ def load(
     deep: bool = False, features: str = "", min_families: int = 10, prompts: str | Sequence[str] = "hand_crafted",
     fewer: bool = False,
 ) -> AdaptationTask:  # fmt: skip
-    """The drawings, one of `image_sets.TARGETS` in the folder `root`, or "any": the first of these that is here.
+    """The drawings, one of `image_sets.TARGETS` in the folder `root`, or "any": the first of these that is here; or the
+    path of your own data (see `catalogue.load`).
 
     `encoder` is "bridge" or MODEL:WEIGHTS of open_clip, a tag or a checkpoint file. `views` more rows of each drawn
     picture: 1 is its mirror image, more are random crops. With `deep` features are computed from the maps below the
@@ -142,9 +145,17 @@ def load(
     if source == "drawings":
         towers = _towers(encoder, seed, deep)
         return _drawings(towers, seed=seed, views=views, features=features, min_families=min_families)
-    if source != "any" and source not in TARGETS:
-        raise ValueError(f"source={source!r}; there are drawings, any, {', '.join(TARGETS)}")
-    name, opened = _here(root, prompts) if source == "any" else (source, catalogue.load(source, root, prompts=prompts))
+    if source not in ("any", *TARGETS):
+        if not Path(source).exists():
+            known = ", ".join(TARGETS)
+            raise ValueError(f"source={source!r}; there are drawings, any, {known}, or the path of your own data")
+        if not source.endswith(".json"):
+            return _own(with_words(catalogue.load(source)), shots, _towers(encoder, seed, deep), seed=seed, views=views)
+        name, opened = Path(source).stem, catalogue.load(source)
+    elif source == "any":
+        name, opened = _here(root, prompts)
+    else:
+        name, opened = source, catalogue.load(source, root, prompts=prompts)
     drawn = {k: few_shot.draw(opened, shot=k, seed=seed, fewer=fewer) for k in shots}  # before the slow part
     return _image_set(name, opened, drawn, _towers(encoder, seed, deep), seed=seed, views=views)
 
@@ -205,6 +216,22 @@ def _image_set(
     captions = {i: names[c] for i, c in source.by_item("image", "label").items()}
     return AdaptationTask(name, source, towers, rows.only("image"), on, tables, cut, views, captions=captions,
                           names=names, report=source.report)  # fmt: skip
+
+
+def _own(source: Source, shots: Sequence[int], made: Towers, *, seed: int, views: int) -> AdaptationTask:
+    towers, cut = made
+
+    def on(given: Tables) -> CategoryTask:
+        return own_task(source, given, seed=seed)
+
+    first = on(source.tables)
+    for shot in shots:  # before the slow part
+        first.episode(shot)
+    tables = cache.extract(source, towers, tables=source.tables)
+    captions = {i: c.replace("_", " ") for i, c in source.by_item("image", "label").items()}
+    return AdaptationTask(source.name, source, towers, source.tables.only("image"), on, tables, cut, views,
+                          captions=captions, names={c: c.replace("_", " ") for c in source.tables.classes},
+                          report=source.report)  # fmt: skip
 
 
 def _here(root: str, prompts: str | Sequence[str]) -> tuple[str, Source]:

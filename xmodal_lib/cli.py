@@ -117,6 +117,10 @@ def run(
                 raise FileNotFoundError(f"-p {key}: there is no file {missing[0]!r} (paths are from {Path.cwd()})")
             if files:  # the kernel works in the notebook's folder
                 given[key] = runner.relative(path, Path.cwd(), given[key])
+        elif key == "source" and is_path(value):  # a name, or where your own data are
+            if not Path(value).exists():
+                raise FileNotFoundError(f"-p source: there is no {value!r} (paths are from {Path.cwd()})")
+            given[key] = runner.relative(path, Path.cwd(), value)
     if dry_run:
         changed = ", ".join(f"{key}={value!r}" for key, value in given.items())
         say(f"{path.stem}  would run with {changed or 'its own values'}, into {folder}")
@@ -128,6 +132,17 @@ def run(
         say(f"{path.stem}  FAILED: {failed.reason}\n{failed.notebook}")
         raise typer.Exit(1) from None
     say(f"{path.stem}  done: {folder / 'notebook.html'}")
+
+
+def is_path(value: str) -> bool:
+    """Whether a source is given as a path, and not as a name: my.csv, ./photos, data/photos.
+
+    >>> is_path("caltech101"), is_path("my.csv"), is_path("./photos")
+    (False, True, True)
+    """
+    return (
+        len(Path(value).parts) > 1 or value.startswith(".") or Path(value).suffix in (".csv", ".tsv", ".txt", ".json")
+    )
 
 
 @app.command()

@@ -11,23 +11,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from xmodal_lib import alignment_rows, alignment_tasks, multimodal_tasks, visual_rows, visual_tasks
+from xmodal_lib import adaptation_tasks, alignment_rows, alignment_tasks, multimodal_tasks, visual_rows, visual_tasks
 from xmodal_lib import features as cache
-from xmodal_lib.encoders.bridge import default_bridge
-from xmodal_lib.encoders.towers import split
 from xmodal_lib.methods import MLA, AdapterProbe, Joint, LinearProbe, PartialFinetuning, ZeroShot
 from xmodal_lib.methods.gtl import GTL
 from xmodal_lib.sources import emoji
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Tables
-from xmodal_lib.tasks import categories
+from xmodal_lib.tasks import CategoryTask
 
 SHOTS = 8  # labelled drawings a class (adaptation) or a class and modality (gtl)
 NEW_CLASSES = 25  # of those that CroMA's base did not have
@@ -47,11 +46,12 @@ class Latents:
     trained: pd.DataFrame  # a line a method: method, length, CPU seconds
     item: str  # column of the source's frames whose equal values are one item; "" for the pair ids
     look: str  # what the paper shows, and what to look for
+    names: Mapping[str, str] = field(default_factory=dict)  # of classes, where they are not the emoji's
 
     @property
     def labels(self) -> list[str]:
         """Class of each row."""
-        return [emoji.readable(self.rows.classes[y]) for t in self.rows.rows.values() for y in t.y.tolist()]
+        return [self._readable(y) for t in self.rows.rows.values() for y in t.y.tolist()]
 
     @property
     def modality(self) -> list[str]:
@@ -68,8 +68,12 @@ class Latents:
         table = self.rows[modality]
         places = torch.linspace(0, len(table) - 1, n).long()
         things = self.source.opened(modality, table.pair[places].tolist(), self._numbered())
-        names = (emoji.readable(self.rows.classes[y]) for y in table.y[places].tolist())
+        names = (self._readable(y) for y in table.y[places].tolist())
         return {f"{k}. {name}": x for k, (name, x) in enumerate(zip(names, things, strict=True), 1)}
+
+    def _readable(self, y: int) -> str:
+        name = self.rows.classes[y]
+        return self.names.get(name, emoji.readable(name))
 
     def _numbered(self) -> Tables | None:
         """The rows, where they are row numbers; None where the source knows their pair ids."""
@@ -83,28 +87,32 @@ class Latents:
         }
 
 
-def adaptation(seed: int, *, length: int = 0, features: str = "") -> Latents:
+def adaptation(seed: int, *, length: int = 0, features: str = "", source: str = "drawings") -> Latents:
     """Drawings of novel concepts and the concepts' names in the bridge's space, and what cross-modal methods do to it.
 
     The probe moves no row, so it is shown by its scores, one number a class, less their mean, which softmax does not
     see; before it, those of zero-shot. Adapter and partial finetuning (of the image tower's last convolution) move
     rows; names are moved by the adapter alone. `length`: iterations (partial finetuning: a tenth, as each is dear);
-    `features`: a file of notebook 02 for this seed.
+    `features`: a file of notebook 02 for this seed; `source`: a CSV or folder of your own in place of the drawings.
+
+    Raises:
+        ValueError: the source is neither.
     """
     length = length or LENGTHS["adaptation"]
-    source = emoji.load("category", modalities=("image", "text"))
-    halves = emoji.base_novel(source, seed)
-    bridge = default_bridge(seed, seed)
-    tables = cache.load(features) if features else cache.extract(source, {m: bridge[m] for m in ("image", "text")})
-    task = categories(source, halves, tables, seed=seed)
+    own = source != "drawings"
+    if own and (source.endswith(".json") or not Path(source).exists()):
+        raise ValueError(f"source={source!r}; there are drawings, or the path of your own CSV or folder of pictures")
+    given = adaptation_tasks.load(source, seed=seed, shots=[1], deep=True, features=features)
+    assert given.cut is not None
+    (trunk, tail), task, tables = given.cut, given.task, given.tables
     asked = task.pools["query"]
-    names = source.where("text", kind="name", concept=[task.concept[i] for i in asked.items().tolist()])
-    words = tables.only("text").take(names).of_classes(task.classes)
+    words = task.prompts if own else _names(given.source, task, tables)
     rows = asked | words
-    trunk, tail = split(bridge["image"], last_blocks=0)
-    deep = cache.extract(source, {"image": trunk}, tables=source.tables.only("image").take(task.items()))
-    deep_task = categories(source, halves, deep | tables.only("text"), seed=seed)
-    learn, deep_learn = (t.episode(SHOTS).support for t in (task, deep_task))
+    deep = cache.extract(given.source, {"image": trunk}, tables=given.rows)
+    deep_task = given.on(deep | tables.only("text"))
+    learnt = task.pools["support"].labels().bincount(minlength=len(task.classes))
+    shots = min(SHOTS, int(learnt.min()))
+    learn, deep_learn = (t.episode(shots).support for t in (task, deep_task))
     clock, some = Clock(), -(-length // 10)
     methods = {
         "zero-shot": clock("zero-shot", 0, ZeroShot(seed=seed).fit, learn),
@@ -124,7 +132,15 @@ def adaptation(seed: int, *, length: int = 0, features: str = "") -> Latents:
         "that gap between drawings and names, and whether training closes it: nothing in the loss asks for it."
     )
     answers = {name: s.argmax(1) for name, s in scores.items()}
-    return Latents(source, rows, spaces, steps, tuple(spaces)[:3], answers, clock.table(), "concept", look)
+    item, names = ("", given.names) if own else ("concept", {})
+    return Latents(given.source, rows, spaces, steps, tuple(spaces)[:3], answers, clock.table(), item, look, names)
+
+
+def _names(source: Source, task: CategoryTask, tables: Tables) -> Tables:
+    """The names of the concepts that are asked: text rows of their classes."""
+    asked = [task.concept[i] for i in task.pools["query"].items().tolist()]
+    names = source.where("text", kind="name", concept=asked)
+    return tables.only("text").take(names).of_classes(task.classes)
 
 
 def mla(seed: int, *, length: int = 0, features: str = "") -> Latents:
@@ -218,17 +234,21 @@ def gtl(seed: int, *, length: int = 0, features: str = "") -> Latents:
 FAMILIES: dict[str, Callable[..., Latents]] = {"adaptation": adaptation, "mla": mla, "croma": croma, "gtl": gtl}
 
 
-def latents(family: str, seed: int, *, length: int = 0, features: str = "") -> Latents:
-    """A family by name; length 0 is its own of LENGTHS.
+def latents(family: str, seed: int, *, length: int = 0, features: str = "", source: str = "drawings") -> Latents:
+    """A family by name; length 0 is its own of LENGTHS. `source`: see `adaptation`, which alone has another.
 
     Raises:
-        ValueError: there is no such family, or the length is negative.
+        ValueError: there is no such family or source, or the length is negative.
     """
     if family not in FAMILIES:
         raise ValueError(f"no family {family!r}; there are {', '.join(FAMILIES)}")
     if length < 0:
         raise ValueError(f"length={length}; a number of iterations or epochs, or 0 for that of the family, is needed")
-    return FAMILIES[family](seed, length=length, features=features)
+    if source == "drawings":
+        return FAMILIES[family](seed, length=length, features=features)
+    if family != "adaptation":
+        raise ValueError(f"family={family!r} has data of its own; source={source!r} is for family='adaptation'")
+    return adaptation(seed, length=length, features=features, source=source)
 
 
 class Clock:

@@ -243,10 +243,16 @@ def test_representer_recovers_a_known_mix(episode) -> None:
     assert (shares["text"] > 0.999).all()
 
 
-def test_too_few_rows_for_any_batch_is_one_clear_line(episode) -> None:
+def test_too_few_rows_for_every_batch_take_the_largest_that_fits(episode) -> None:
     few = Tables({"image": episode.support["image"][::4]}, episode.support.classes)  # 5 rows
-    with pytest.raises(ValueError, match=r"no batch size of \[8\] fits 5 image rows"):
-        LinearProbe(modalities=("image",), init="").fit(few)
+    probe = LinearProbe(modalities=("image",), init="", iterations=20)
+    assert probe.fit(few).cell_["batch"] == 4
+    chosen = probe.fit(few, episode.val)
+    assert set(chosen.cells_["batch"]) == {4} and not chosen.cells_.duplicated(["lr", "weight_decay"]).any()
+    torch.testing.assert_close(chosen.without_val().head_, probe.fit(few).head_)
+    one = Tables({"image": episode.support["image"][:1]}, episode.support.classes[:1])
+    with pytest.raises(ValueError, match="no batch of up to 8 rows fits 1 image rows"):
+        probe.fit(one)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ class LinearProbe(CosineMethod):
     are what matters (`benchmarks/fast.py` has both).
 
     Differs: all cells of a batch size see the same batches; the release reseeds by process, not by cell. One view a
-    row, where the release adds a flipped one.
+    row, where the release adds a flipped one. Where the rows are too few for every batch size, the largest that they
+    are enough for is taken.
 
     Raises:
         ValueError: a field is impossible, a modality or a class has no rows, or no batch size fits them.
@@ -158,16 +159,16 @@ class LinearProbe(CosineMethod):
 
         own: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "batch": self.batch}
         options = cells(self.grid) if val is not None else [own]
+        if not any(self._fits(cell["batch"], x) for cell in options):
+            most = {"batch": self._largest(max(cell["batch"] for cell in options), x)}
+            own |= most
+            options = [dict(pairs) for pairs in dict.fromkeys(tuple((c | most).items()) for c in options)]
         trained: dict[int, dict[str, Any]] = {}
         for group in self._groups(options):
-            sizes = _shares(options[group[0]]["batch"], self.shares or len(x))
-            if all(size < len(rows) or size == 0 for size, rows in zip(sizes, x.values(), strict=True)):
+            if self._fits(batch := options[group[0]]["batch"], x):
+                sizes = _shares(batch, self.shares or len(x))
                 results = self._train([options[g] for g in group], start, x, y, sizes, held)
                 trained.update(zip(group, results, strict=True))
-        if not trained:
-            rows = ", ".join(f"{len(r)} {m} rows" for m, r in x.items())
-            raise ValueError(f"no batch size of {sorted({c['batch'] for c in options})} fits {rows}: a batch must take "
-                             "fewer rows of each modality than there are; set `batch` or `grid`")  # fmt: skip
         best = max(trained, key=lambda g: (trained[g]["val_accuracy"], -g))
         self.cell_, self.history_ = options[best], trained[best]["history"]
         self.last_ = next((result["last"] for g, result in trained.items() if options[g] == own), None)
@@ -270,6 +271,24 @@ class LinearProbe(CosineMethod):
             raise ValueError(f"scale={self.scale}; a number above 0 is needed")
         if set(self.grid) != {"lr", "weight_decay", "batch"} or not all(self.grid.values()):
             raise ValueError(f"a grid needs values of lr, weight_decay and batch; this one has {dict(self.grid)}")
+
+    def _fits(self, batch: int, x: Rows) -> bool:
+        """Whether there are more rows of each modality than a batch takes."""
+        sizes = _shares(batch, self.shares or len(x))
+        return all(size < len(rows) or size == 0 for size, rows in zip(sizes, x.values(), strict=True))
+
+    def _largest(self, batch: int, x: Rows) -> int:
+        """The largest batch, up to this one, that the rows are enough for.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for size in range(batch, len(x) - 1, -1):
+            if self._fits(size, x):
+                return size
+        rows = ", ".join(f"{len(r)} {m} rows" for m, r in x.items())
+        raise ValueError(f"no batch of up to {batch} rows fits {rows}: it must take fewer of each modality than there "
+                         "are, and at least one")  # fmt: skip
 
     def _first_head(self, support: Tables, x: Rows) -> Tensor:
         if self.init:

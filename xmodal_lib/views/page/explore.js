@@ -148,7 +148,7 @@ function showLegend() {
   const others = app.filters.filter(name => name !== state.colour);
   byId("filters").replaceChildren(...others.map(name => {
     const left = state.hidden.get(name)?.size;
-    return el("details", { open: !!left }, el("summary", { text: `Filter by ${name}` }), ...legend(name, false));
+    return el("details", { open: !!left }, el("summary", { text: `Filter by ${name.replace(/^by /, "")}` }), ...legend(name, false));
   }));
   app.refresh();
 }
