@@ -11,7 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmodal_lib.claims import Claim, Row, draws_of, holm, judge, ledger, rows, shown, verdict
+from xmodal_lib.claims import (
+    Claim,
+    Row,
+    draws_of,
+    gains,
+    holm,
+    in_words,
+    judge,
+    kept,
+    ledger,
+    link,
+    rows,
+    shown,
+    verdict,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +59,15 @@ def test_judge_pairs_within_draws() -> None:
     assert table.loc[0, "verdict"] == "supported"
     assert table.loc[0, "mean"] == pytest.approx(0.13 / 3)
     assert table.loc[0, "draws"] == 3
+
+
+def test_a_line_in_words() -> None:
+    claims = [Claim("c", "here", "a", b, {"shot": 1}) for b in ("b", "c")]
+    assert in_words(judge(scores([0.1, 0.5, 0.93], [0.05, 0.45, 0.9]), claims)) == [
+        "supported 4.3 (1.5 to 7.2)",
+        "not run",
+    ]
+    assert in_words(judge(scores([0.5], [0.4]), claims[:1])) == ["inconclusive 10.0"]
 
 
 def test_a_claim_about_what_was_not_run_says_so() -> None:
@@ -87,9 +110,13 @@ def row(name: str = "r", **changed: object) -> Row:
     return Row(**given | {"where": {"shot": [1, 2]}} | changed)
 
 
+def of(frame: pd.DataFrame, *listed: Row) -> pd.DataFrame:
+    return ledger(listed, gains(listed, {"10/draw:scores.parquet": frame}))
+
+
 def test_the_rule_of_the_ledger() -> None:
     def said(frame: pd.DataFrame, *listed: Row) -> list[str]:
-        return ledger(listed or [row()], {"10/draw:scores.parquet": frame})["verdict"].tolist()
+        return of(frame, *(listed or [row()]))["verdict"].tolist()
 
     assert said(many(0.05, 0.01, 10)) == ["supported"]
     assert said(many(-0.05, 0.01, 10)) == ["contradicted"]
@@ -102,14 +129,13 @@ def test_the_rule_of_the_ledger() -> None:
 
 def test_a_draw_that_lacks_a_shot_does_not_count() -> None:
     frame = many(0.05, 0.01, 11).drop(index=0)
-    assert ledger([row()], {"10/draw:scores.parquet": frame})["draws"].item() == 10
+    assert of(frame, row())["draws"].item() == 10
 
 
 def test_holm_makes_a_narrow_support_inconclusive() -> None:
     frame = many(0.03, 0.055, 10)
-    assert ledger([row()], {"10/draw:scores.parquet": frame})["verdict"].item() == "supported"
-    listed = [row(str(n)) for n in range(40)]
-    assert set(ledger(listed, {"10/draw:scores.parquet": frame})["verdict"]) == {"inconclusive"}
+    assert of(frame, row())["verdict"].item() == "supported"
+    assert set(of(frame, *(row(str(n)) for n in range(40)))["verdict"]) == {"inconclusive"}
 
 
 def test_draws_are_found_by_their_folders(tmp_path: Path) -> None:
@@ -123,8 +149,22 @@ def test_draws_are_found_by_their_folders(tmp_path: Path) -> None:
 
 
 def test_what_a_reader_sees_of_a_row() -> None:
-    listed = [row(kind="finding", published="+1"), row("s", where={"shot": 3})]
-    page = shown(ledger(listed, {"10/draw:scores.parquet": many(0.05, 0.0001, 2)}))
+    table = of(many(0.05, 0.0001, 2), row(kind="finding", published="+1"), row("s", where={"shot": 3}))
+    page = shown(table, here=table)
     assert page.index.tolist() == ["Released code: a is better", "a is better"]
-    effect, none = page["here (draws)"]
+    effect, none = page["effect (draws)"]
     assert re.fullmatch(r"\+5\.0 ± 0\.\d \(2\)", effect) and none == ""
+    assert page["here (draws)"].tolist() == [effect, none] and "here (draws)" not in shown(table)
+
+
+def test_every_row_leads_to_the_cell_that_shows_its_numbers() -> None:
+    for listed in rows():
+        assert bool(link(listed, ROOT / "notebooks")) == bool(listed.scores)
+
+
+def test_kept_draws_are_of_rows_of_the_ledger() -> None:
+    """Ten or more, one a seed: what is kept decides."""
+    draws = kept()
+    assert set(draws["id"]) <= {listed.id for listed in rows() if listed.scores}
+    assert not draws.duplicated(["id", "seed"]).any() and np.isfinite(draws["gain"]).all()
+    assert (draws.groupby("id").size() >= 10).all()

@@ -1,11 +1,13 @@
 """Claims of papers as rows: a statement, the difference that tests it, its 95 % interval over draws, a verdict.
 
 judge(scores, [Claim("text rows help", "Lin et al.", "image + text", "image", {"shot": 1})])   # claims of one notebook
-ledger(rows(), draws_of(paths))                              # those of claims.yaml, together, by ten draws or more
+ledger(rows(), gains(rows(), draws_of(paths)))               # those of claims.yaml, together, by ten draws or more
+ledger(rows(), kept())                                       # the same, by the ten draws that came with the library
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,6 +76,15 @@ def judge(scores: pd.DataFrame, claims: Iterable[Claim], metric: str = "accuracy
     return pd.DataFrame(lines)
 
 
+def in_words(judged: pd.DataFrame) -> list[str]:
+    """Each line of `judge` as "supported 5.0 (2.0 to 8.0)": verdict, mean and interval in points."""
+    said = []
+    for line in judged.to_dict("records"):
+        mean, *ends = [f"{100 * line[k]:.1f}" for k in ("mean", "low", "high") if line.get(k) == line.get(k)] or [""]
+        said.append(" ".join([line["verdict"], mean, *([f"({' to '.join(ends)})"] if ends else [])]).strip())
+    return said
+
+
 DRAWS = 10  # fewer decide nothing in the ledger
 
 
@@ -139,10 +150,32 @@ def draws_of(paths: Iterable[str | Path]) -> dict[str, pd.DataFrame]:
     return {key: pd.concat(some, ignore_index=True) for key, some in parts.items()}
 
 
-def ledger(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame], enough: int = DRAWS) -> pd.DataFrame:
-    """Every row with its effect and verdict. Within a draw the two methods are averaged over what the row names, and
-    subtracted; the interval is Student's over draws, and p that of a two-sided t-test, also after Holm's correction
-    over all rows that have draws.
+def gains(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Within a draw the two methods of a row are averaged over what it names, and subtracted: columns id, seed, gain,
+    a line for each draw that has both.
+
+    Raises:
+        ValueError: a table of draws lacks a column that a row names.
+    """
+    each = {row.id: _gain(row, draws.get(f"{row.job}:{row.file}")) for row in listed}
+    parts = [pd.DataFrame({"id": name, "seed": g.index.astype(int), "gain": g.to_numpy()}) for name, g in each.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def kept() -> pd.DataFrame:
+    """The gains of ten draws that came with the library (claims_draws.csv), as `xmodal reproduce --profile claims 90`
+    measures them; no line before they were measured.
+    """
+    file = files("xmodal_lib") / "claims_draws.csv"
+    if not file.is_file():
+        return pd.DataFrame({"id": [], "seed": [], "gain": []})
+    with file.open("r", encoding="utf-8") as text:
+        return pd.read_csv(text, comment="#")
+
+
+def ledger(listed: Sequence[Row], gained: pd.DataFrame, enough: int = DRAWS) -> pd.DataFrame:
+    """Every row with its effect and verdict, from `gains`. The interval is Student's over draws, and p that of a
+    two-sided t-test, also after Holm's correction over all rows that have draws.
 
     Columns id, kind, source, statement, published, scores, mean, low, high, draws, p, holm, verdict. The verdict is
     that of `verdict`, where supported and contradicted also need holm < 0.05; "too few draws" below `enough`, "shown",
@@ -151,7 +184,7 @@ def ledger(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame], enough: int
     lines = []
     for row in listed:
         line = row.model_dump(include={"id", "kind", "source", "statement", "published", "scores"})
-        gain = _gain(row, draws.get(f"{row.job}:{row.file}"))
+        gain = gained.loc[gained["id"] == row.id, "gain"].to_numpy(float)
         mean, low, high = interval(gain)
         p = float(stats.ttest_1samp(gain, 0).pvalue) if len(gain) > 1 and gain.std() > 0 else math.nan
         lines.append(line | {"mean": mean, "low": low, "high": high, "draws": len(gain), "p": p})
@@ -161,14 +194,31 @@ def ledger(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame], enough: int
     return table
 
 
-def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a ledger as a reader wants them: what is printed, the effect here in points (and draws), the verdict."""
-    half = 100 * (table["high"] - table["low"]) / 2
-    effect = [f"{100 * mean:+.1f}" + (f" ± {h:.1f}" if h == h else "") + f" ({n})" if n else ""
-              for mean, h, n in zip(table["mean"], half, table["draws"], strict=True)]  # fmt: skip
+def shown(table: pd.DataFrame, here: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Rows of a ledger as a reader wants them: what is printed, the effect in points (and draws), the verdict; and
+    beside it the effects of another ledger of the same rows, `here`."""
+    columns = {"printed": table["published"], "effect (draws)": _effects(table), "verdict": table["verdict"]}
+    if here is not None:
+        columns["here (draws)"] = _effects(here.loc[table.index])
     statement = table["kind"].map({"claim": "", "finding": "Released code: "}) + table["statement"]
-    columns = {"printed": table["published"], "here (draws)": effect, "verdict": table["verdict"]}
     return pd.DataFrame(columns).set_axis(pd.Index(statement, name="statement"))
+
+
+def link(row: Row, notebooks: Path) -> str:
+    """Where in a notebook of this folder the row's numbers are shown, as NOTEBOOK.ipynb#cell-id=ID, which JupyterLab
+    opens: the cell with the tag `claims:FILE`, of the file of scores. "" for a row without scores.
+
+    Raises:
+        ValueError: no cell has that tag.
+    """
+    if not row.scores:
+        return ""
+    notebook, tag = f"{row.job.partition('/')[0]}.ipynb", f"claims:{Path(row.file).stem}"
+    cells = json.loads((notebooks / notebook).read_text("utf-8"))["cells"]
+    found = [cell["id"] for cell in cells if tag in cell["metadata"].get("tags", [])]
+    if not found:
+        raise ValueError(f"{notebook} has no cell with the tag {tag}, which shows what decides {row.id}")
+    return f"{notebook}#cell-id={found[0]}"
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -187,10 +237,16 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def _gain(row: Row, frame: pd.DataFrame | None) -> np.ndarray:
-    """Differences a - b, one for each draw that has both on all that the row names; none where there is no such."""
+def _effects(table: pd.DataFrame) -> list[str]:
+    half = 100 * (table["high"] - table["low"]) / 2
+    return [f"{100 * mean:+.1f}" + (f" ± {h:.1f}" if h == h else "") + f" ({n})" if n else ""
+            for mean, h, n in zip(table["mean"], half, table["draws"], strict=True)]  # fmt: skip
+
+
+def _gain(row: Row, frame: pd.DataFrame | None) -> pd.Series:
+    """Differences a - b by seed, of each draw that has both on all that the row names; none where there is no such."""
     if frame is None:
-        return np.array([])
+        return pd.Series(dtype=float)
     both = []
     for method, only in ((row.a, row.only_a), (row.b, row.only_b)):
         at = {"method": method, **({"metric": row.metric} if row.metric else {}), **row.where, **only}
@@ -205,7 +261,7 @@ def _gain(row: Row, frame: pd.DataFrame | None) -> np.ndarray:
         cells = part.groupby(["seed", *asked])["value"].mean().groupby("seed")
         whole = math.prod(len((row.where | only)[column]) for column in asked)
         both.append(cells.mean()[cells.size() == whole] if len(part) else pd.Series(dtype=float))
-    return (both[0] - both[1]).dropna().to_numpy()
+    return (both[0] - both[1]).dropna()
 
 
 def _said(row: Row, line: pd.Series, enough: int) -> str:
