@@ -85,8 +85,6 @@ def test_what_is_wrong_is_said_before_any_feature_is_computed(tmp_path: Path, mo
     with pytest.raises(ValueError, match=r"class 'hat' has \d items in the support pool; 16 are needed"):
         load(str(tmp_path / "mine.csv"), seed=1, shots=[1, 16])
     with pytest.raises(ValueError, match=r"source=.mine.csv.; there are drawings, any, .* or the path of your own"):
-        ValueError, match=r"source='mine.csv'; there are drawings, any, .* or the path of your own data"
-    ):
         load("mine.csv", seed=1, shots=[1])
     (tmp_path / "words.csv").write_text("text,label\na hat,hat\n")
     with pytest.raises(ValueError, match="words has no picture"):
