@@ -56,7 +56,7 @@ def placed_quality(
 
     The neighbours of a new row are looked for among the rows of the map alone: trustworthiness, overlap, k, rows.
     """
-    high, low = _same(new, placed)
+    high, low = _same(new, placed, least=1)
     pick = np.sort(np.random.default_rng(seed).permutation(len(high))[:most])
     against = _same(x, xy)
     k = _fitting(k, len(against[0]))
@@ -129,22 +129,22 @@ def measured(x: Array, labels: Sequence, modality: Sequence, *, k: int = 1, metr
     return found
 
 
-def finite_rows(x: Array) -> np.ndarray:
+def finite_rows(x: Array, least: int = 4) -> np.ndarray:
     """A contiguous float32 matrix of finite values.
 
     Raises:
-        ValueError: it is no matrix of at least four rows, or a value is not finite.
+        ValueError: it is no matrix of at least so many rows, or a value is not finite.
     """
     rows = np.ascontiguousarray(x.detach().cpu().numpy() if isinstance(x, Tensor) else x, dtype=np.float32)
-    if rows.ndim != 2 or len(rows) < 4:
-        raise ValueError(f"rows of shape {rows.shape}; a map needs a matrix (n, d) of at least 4 rows")
+    if rows.ndim != 2 or len(rows) < least:
+        raise ValueError(f"rows of shape {rows.shape}; a map needs a matrix (n, d) of at least {least} rows")
     if not np.isfinite(rows).all():
         raise ValueError("some values are not finite; look for NaN in what was embedded")
     return rows
 
 
-def _same(a: Array, b: Array) -> tuple[np.ndarray, np.ndarray]:
-    a, b = finite_rows(a), finite_rows(b)
+def _same(a: Array, b: Array, least: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    a, b = finite_rows(a, least), finite_rows(b, least)
     if len(a) != len(b):
         raise ValueError(f"{len(a)} rows and {len(b)} points; a map has a point for each row")
     return a, b
