@@ -37,6 +37,16 @@ def test_notebook_page(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="?https?:', html)
 
 
+def test_a_link_to_another_notebook_leads_to_its_results(tmp_path: Path) -> None:
+    notebook = tmp_path / "n.ipynb"
+    write_notebook(notebook, "seed = 0", text="# T\n\n[there](10_other.ipynb#Result) and [page](https://x.org/a.ipynb)")
+    outputs(notebook, {"text/html": '<a href="20_more.ipynb#cell-id=c1">here</a>'})
+    html = pages.notebook_page(notebook, tmp_path, "../..")
+    assert '"../../index.html#10_other"' in html and '"../../index.html#20_more"' in html
+    assert 'href="n.ipynb"' in html and "https://x.org/a.ipynb" in html
+    assert "10_other.ipynb#Result" in pages.notebook_page(notebook, tmp_path, ".", home=False)
+
+
 def test_title_and_question(tmp_path: Path) -> None:
     notebook = tmp_path / "n.ipynb"
     for text in ("# T\n\nWhy\nso?\n\n- **Paper**: x", "# T\nWhy so?\n## More", "# T\n\nWhy so?\n- a list"):

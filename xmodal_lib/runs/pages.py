@@ -92,6 +92,8 @@ def notebook_page(notebook: Path, shared: Path, away: str, *, home: bool = True)
     exporter = HTMLExporter(template_name="basic", embed_images=True)
     exporter.register_filter("markdown2html", lambda source: markdown(source))
     body, _ = exporter.from_notebook_node(book)
+    if home:  # another notebook is its section among the results
+        body = re.sub(r'href="(\w+)\.ipynb(#[^"]*)?"', rf'href="{away}/index.html#\1"', body)
     up = f'<nav class="soft"><a href="{away}/index.html">All results</a></nav>\n' if home else ""
     links = f'{up}<p class="soft">Executed notebook; <a href="{notebook.name}">open the .ipynb</a> to change it.</p>\n'
     title, _ = title_and_question(notebook)
