@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from xmodal_lib.methods import METHODS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -81,3 +83,18 @@ def test_own_method_comes_into_the_laws_by_its_entry(tmp_path: Path) -> None:
         "no:cacheprovider",
     ]
     assert re.search(r"^\d\d passed", run(laws, tmp_path, PYTHONPATH=str(tmp_path)), re.M)
+
+
+def test_the_table_of_methods_names_every_class_its_file_and_its_notebooks() -> None:
+    table = README.partition("| method | paper | file | notebook |")[2].partition("\n\n")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+    numbers = {path.name[:2] for path in (ROOT / "notebooks").glob("*.ipynb")}
+    named: dict[str, str] = {}
+    for method, _, files, notebooks, *_ in lines:
+        names = re.findall(r"\w+\.py", files)
+        assert all((ROOT / "xmodal_lib" / "methods" / name).is_file() for name in names), files
+        assert set(re.findall(r"\d\d", notebooks)) <= numbers, notebooks
+        text = "\n".join((ROOT / "xmodal_lib" / "methods" / name).read_text("utf-8") for name in names)
+        named |= dict.fromkeys(re.findall(r"^class (\w+)", text, re.M), method)
+    missing = {kind.__name__ for kind in METHODS.values() if f"`{kind.__name__}`" not in named.get(kind.__name__, "")}
+    assert not missing, f"not in the line of their file: {missing}"
