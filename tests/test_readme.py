@@ -89,12 +89,12 @@ def test_the_table_of_methods_names_every_class_its_file_and_its_notebooks() -> 
     table = README.partition("| method | paper | file | notebook |")[2].partition("\n\n")[0]
     lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
     numbers = {path.name[:2] for path in (ROOT / "notebooks").glob("*.ipynb")}
-    named: dict[str, str] = {}
+    named: dict[str, str] = {}  # class -> the lines of its file
     for method, _, files, notebooks, *_ in lines:
         names = re.findall(r"\w+\.py", files)
         assert all((ROOT / "xmodal_lib" / "methods" / name).is_file() for name in names), files
         assert set(re.findall(r"\d\d", notebooks)) <= numbers, notebooks
         text = "\n".join((ROOT / "xmodal_lib" / "methods" / name).read_text("utf-8") for name in names)
-        named |= dict.fromkeys(re.findall(r"^class (\w+)", text, re.M), method)
+        named |= {name: named.get(name, "") + method for name in re.findall(r"^class (\w+)", text, re.M)}
     missing = {kind.__name__ for kind in METHODS.values() if f"`{kind.__name__}`" not in named.get(kind.__name__, "")}
     assert not missing, f"not in the line of their file: {missing}"
