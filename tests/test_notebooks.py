@@ -30,6 +30,7 @@ LONGER = {  # (notebook, first line of the cell): why it may have more
         'source = "drawings"  # or imagenet, caltech101, dtd, ... of `xmodal data list`; any: the first that is here',
     ): "parameters of eleven image sets",
     ("10_cross_modal_adaptation", "from dataclasses import replace"): "nothing but imports",
+    ("11_audio_visual", "from dataclasses import replace"): "nothing but imports",
     (
         "20_alternating_unimodal",
         "scores = []  # scores.parquet files of draws made before, to be reported together; [] fits here",
@@ -202,6 +203,18 @@ def test_nothing_of_a_machine_or_a_live_session(notebook: Path) -> None:
     for text in [*(cell.source for cell in book.cells), *texts]:
         found = ELSEWHERE.search(text)
         assert str(ROOT) not in text and not found, f"an absolute path: {text[found.start() :][:80] if found else ROOT}"
+
+
+def test_the_map_has_every_notebook_and_the_class_ends_in_time() -> None:
+    start = NOTEBOOKS[0]
+    text, headings = text_of(start), re.findall(r"(?m)^#+ (.*)$", text_of(start))
+    table = text.partition("### A map of the notebooks")[2].partition("\n#")[0]
+    linked = re.findall(r"\]\((\w+)\.ipynb\)", table)
+    assert linked == [path.stem for path in NOTEBOOKS[1:]], "each once, in order"
+    assert set(re.findall(r"\]\((\w+)\.ipynb\)", text)) <= set(linked), "a link to no notebook"
+    assert {place.replace("-", " ") for place in re.findall(r"\]\(#([^)]+)\)", text)} <= set(headings)
+    minutes = re.findall(r"(?m)^\| (\d+) \|", text.partition("### A class of 90 minutes")[2])
+    assert sum(map(int, minutes)) == 90
 
 
 def test_every_notebook_has_a_sheet() -> None:
