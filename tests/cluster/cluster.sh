@@ -13,8 +13,14 @@ export SLURM_CONF="$folder/etc/slurm.conf"
 
 stop() {
     scancel --user="$(id -un)" 2>/dev/null || true
+    for _ in $(seq 20); do
+        test -z "$(squeue --noheader 2>/dev/null)" && break
+        sleep 0.5
+    done
     for daemon in slurmd slurmctld munged; do
-        test -s "$folder/run/$daemon.pid" && kill "$(cat "$folder/run/$daemon.pid")" 2>/dev/null || true
+        pid=$(cat "$folder/run/$daemon.pid" 2>/dev/null) || continue
+        kill "$pid" 2>/dev/null || continue
+        while test -s "$folder/run/$daemon.pid" && kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
     done
 }
 

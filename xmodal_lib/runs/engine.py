@@ -210,8 +210,8 @@ def _watch(plan: Plan, command: list[str], home: Path, say: Callable[[str], None
     known = {} if stopped else lost(plan, log.read_text("utf-8"))
     for name in [*progress.running, *(name for name in known if name not in progress.number)]:
         reason = "was stopped" if stopped else known.get(name, "ended without a word: killed, or out of memory")
-        if name not in progress.number and "refused" not in reason:
-            reason += f", before its notebook started; can the nodes see {plan.results}?"
+        if name not in progress.number and "ended" in reason:
+            reason += f" before its notebook started ({_why(plan, plan[name].rule)})"
         where = run.keep_failed(plan.root, plan.results / name, reason, "")
         progress.end(name, f"FAILED: {reason}", _shown(plan, where if where.is_file() else where.parent))
     outcome = Outcome(progress.done, progress.failed)
@@ -236,6 +236,12 @@ def lost(plan: Plan, log: str) -> dict[str, str]:
         elif ended:
             found[names[rule]] = f"SLURM ended its job {ended[1]}: {ended[2].lower().replace('_', ' ')}"
     return found
+
+
+def _why(plan: Plan, rule: str) -> str:
+    """Where to look after a job that said nothing."""
+    logs = sorted((plan.results / ".snakemake" / "slurm_logs" / f"rule_{rule}").glob("*.log"))
+    return f"see {_shown(plan, logs[-1])}" if logs else f"it left no log: do the nodes see {plan.results}?"
 
 
 class Progress:
