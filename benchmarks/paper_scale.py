@@ -16,10 +16,12 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,9 +132,20 @@ def fits(classes: int) -> Iterator[tuple[str, str, int, float]]:
     for name, modalities in LINEAR.items():
         yield from trained(name, lambda n, modalities=modalities: LinearProbe(modalities=modalities, iterations=n))
     yield from trained("adapter", lambda n: AdapterProbe(iterations=n, grid=ADAPTER_GRID))
-    search = cpu(lambda: fit(TipAdapter(grid=WIDE)))
-    yield "fit", "Tip-Adapter", classes, search
-    yield "epoch", "Tip-Adapter-F", classes, max(0.0, cpu(lambda: fit(TipAdapterF(grid=WIDE, epochs=1))) - search)
+
+
+def caching(classes: int) -> Iterator[tuple[str, str, int, float]]:
+    """Seconds of Tip-Adapter's search, from a few of its sharpnesses beta, and of an epoch of training its keys."""
+    episode = clip_like(1, 16, classes, classes)
+
+    def at(n: int, epochs: int = 0) -> Method:
+        grid = WIDE | {"beta": WIDE["beta"][:n]}
+        method = TipAdapterF(grid=grid, epochs=epochs) if epochs else TipAdapter(grid=grid)
+        return method.fit(episode.support, episode.val)
+
+    each, before = steps(at, 1, 4 if classes == max(SIZES) else 40)
+    yield "fit", "Tip-Adapter", classes, before + len(WIDE["beta"]) * each
+    yield "epoch", "Tip-Adapter-F", classes, max(0.0, cpu(lambda: at(1, 1)) - before - each)
 
 
 def partial() -> Iterator[tuple[str, str, int, float]]:
@@ -209,7 +222,8 @@ def measure() -> None:
         (("bytes a row", "float16", 0), storing), (("sentence", "RN50", 0), encoding),
         (("step and class", "cross-modal prompting", 0), prompting),
         (("row", "partial finetuning", 0), partial),
-        *((("epoch", "Tip-Adapter-F", c), lambda c=c: fits(c)) for c in SIZES),
+        *((("before", "adapter", c), lambda c=c: fits(c)) for c in SIZES),
+        *((("epoch", "Tip-Adapter-F", c), lambda c=c: caching(c)) for c in SIZES),
     ]  # fmt: skip
     for last, part in parts:
         if last not in done:
@@ -308,10 +322,10 @@ Pictures are encoded when a job first asks for them; the jobs of a data set shar
 
 {table}
 
-In all {hours:,.0f} CPU hours, {days:.0f} days on 50 cores, and {disk:.0f} GB of cache. Partial finetuning is
-{share:.0%} of the hours, and the reason for the memory and the disk: it learns from maps of {map_kb:.0f} kB a
-picture. With `partial_shots: []` {less:,.0f} CPU hours remain, and {row:.0f} bytes a picture, {rows_gb:.1f} GB for
-all data sets. The profile asks for what the dearest job takes: {enough}.
+In all {hours:,.0f} CPU hours and {disk:.0f} GB of cache; on {jobs} cores or more it takes as long as its longest job,
+{longest:.0f} hours. Partial finetuning is {share:.0%} of the hours, and the reason for the memory and the disk: it
+learns from maps of {map_kb:.0f} kB a picture. With `partial_shots: []` {less:,.0f} CPU hours remain, and {row:.0f}
+bytes a picture, {rows_gb:.1f} GB for all data sets. The profile asks for what the dearest job takes: {enough}.
 
 The three methods of learnt prompts are not in this table, as the profile leaves them out: every step runs the text
 tower on a prompt for each class. `prompt_epochs: 0` adds them, and {prompts_small:,.0f} CPU hours for the ten smaller
@@ -332,8 +346,8 @@ included. Encoding takes {whole}. Reading all rows back, with their checksums, t
   ({bridge:.0f} ms), RN50 ({rn50:.0f} ms) and ViT-B/16 ({vit:.0f} ms) at 224, eight pictures at a time; the bytes of a
   row; the memory of reading; for the linear probes and the adapter the seconds before the first and of every {every}
   iterations of the whole grid, with a look at the validation rows, at {sizes} classes; of one cell of partial
-  finetuning a step, at as many, and one map through the attention pool; an epoch of Tip-Adapter-F; a step of
-  prompting. `benchmarks/paper_scale.csv` has them all.
+  finetuning a step, at as many, and one map through the attention pool; an epoch of Tip-Adapter-F; some of the
+  {betas} sharpnesses of Tip-Adapter's search; a step of prompting. `benchmarks/paper_scale.csv` has them all.
 * **Multiplied**: to {iterations:,} iterations, since each does the same work (`benchmarks/grid.md` checked it); to
   the nine cells of partial finetuning, with a look at its validation maps every {every} iterations; to the other
   start of the linear probe; to other numbers of classes, on straight lines between the measured ones; to other shots,
@@ -378,6 +392,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / size:,.1f} {unit}"
 
 
+def wrapped(block: str) -> str:
+    """A paragraph or a list in lines of the page's width; anything else as it is."""
+    if block.startswith(("|", "#", "    ")):
+        return block
+    items = re.split(r"\n(?=\* )", block.rstrip("\n"))
+    fill = textwrap.TextWrapper(120, subsequent_indent="  " * block.startswith("*"), break_on_hyphens=False).fill
+    return "\n".join(fill(" ".join(item.split())) for item in items) + "\n" * block.endswith("\n")
+
+
 def page(frame: pd.DataFrame, note: str) -> str:
     costs = Costs(frame)
     sheet = yaml.safe_load((ROOT / "params" / "profiles" / "paper.yaml").read_text("utf-8"))
@@ -400,10 +423,12 @@ def page(frame: pd.DataFrame, note: str) -> str:
         "note": f" {note}" if note else "",
         "sets": len(SETS), "shots": len(SHOTS), "seeds": SEEDS, "methods": len(costs.fits("dtd", 1)),
         "fits": len(SETS) * len(SHOTS) * SEEDS * len(costs.fits("dtd", 1)), "width": WIDTH, "iterations": ITERATIONS,
-        "jobs": math.prod(map(len, axes.values())), "axes": " and ".join(axes), "every": EVERY,
+        "jobs": math.prod(map(len, axes.values())), "axes": " and ".join(axes),
+        "every": EVERY, "betas": len(WIDE["beta"]),
         "table": markdown(pd.concat([table, sums.to_frame("**together**").T]), "data set", number),
-        "hours": hours, "days": hours / 24 / 50, "disk": sums["maps on disk, GB"], "share": partial / hours,
-        "map_kb": MAP_BYTES / 1e3, "less": hours - partial, "row": row, "rows_gb": sums["pictures"] * row / 1e9,
+        "hours": hours, "longest": table["longest job, h"].max(), "disk": sums["maps on disk, GB"],
+        "share": partial / hours, "map_kb": MAP_BYTES / 1e3, "less": hours - partial,
+        "row": row, "rows_gb": sums["pictures"] * row / 1e9,
         "enough": "; ".join(enough), "prompts_large": prompts.pop("imagenet"), "prompts_small": sum(prompts.values()),
         "each": markdown(pd.DataFrame(each), "one fit at 16 shots, CPU time", duration),
         "train": TRAIN, "full32": TRAIN * row / 1e9, "full16": TRAIN * costs.at("bytes a row", "float16") / 1e9,
@@ -415,7 +440,7 @@ def page(frame: pd.DataFrame, note: str) -> str:
         "base": costs.at("before, GB", "float32"), "sizes": ", ".join(map(str, SIZES)),
         "sentence": 1000 * costs.at("sentence", "RN50"),
     }  # fmt: skip
-    return TEXT.format(**words)
+    return "\n\n".join(wrapped(block.format(**words)) for block in TEXT.split("\n\n"))
 
 
 def main() -> None:
