@@ -12,7 +12,7 @@ JOBS ?= 0
 WORKERS ?= 2
 PROFILE ?= default
 
-.PHONY: help reproduce test lab notebooks lint clean unit validate
+.PHONY: help reproduce test lab notebooks lint clean unit validate test-cluster
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make lab         JupyterLab on the notebooks"
 	@echo "make notebooks   execute the committed notebooks in place, where code changed"
 	@echo "make lint        ruff and mypy only"
+	@echo "make test-cluster  the same jobs on a SLURM of one node, where its programs are installed"
 	@echo "make clean       remove results/ and tool caches (not .venv, not the data cache)"
 
 $(STAMP): pyproject.toml
@@ -61,6 +62,10 @@ validate: $(STAMP)
 
 test: lint unit validate
 	@echo "all passed: ruff, mypy, unit tests, notebooks"
+
+# on a SLURM of one node, which tests/cluster/cluster.sh starts; says what is missing, and installs nothing
+test-cluster: $(STAMP)
+	XMODAL_CLUSTER=1 $(BIN)/python -m pytest -s tests/cluster
 
 clean:
 	rm -rf results .pytest_cache .mypy_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints

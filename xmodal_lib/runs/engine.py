@@ -6,10 +6,12 @@ too): results/.engine/events/<rule>.jsonl.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -21,9 +23,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from xmodal_lib.runs import report, run
-from xmodal_lib.runs.plan import Job, Plan
+from xmodal_lib.runs.plan import Job, Plan, read_yaml
 
 HEARTBEAT = 30.0  # seconds without a word after which what runs is told
+OWN = ("ext2/ext3", "xfs", "btrfs", "zfs", "tmpfs", "overlayfs")  # file systems of one machine, unless it exports them
 
 
 @dataclass
@@ -60,6 +63,8 @@ def reproduce(
     with _only_one(home):
         shutil.rmtree(home / "events", ignore_errors=True)
         plan.save(home / "plan.json")
+        if engine != "local" and (note := unshared(plan.results, _nodes())):
+            say(note)
         outcome = _watch(plan, command, home, say)
         if outcome.failed and (late := reduced(plan, wanted)):
             say(f"{len(late)} to run on what there is: {', '.join(job.name for job in late)}")
@@ -99,22 +104,65 @@ def pending(plan: Plan, targets: Iterable[str] = (), engine: str = "local") -> d
 
 
 def snakemake(plan: Plan, wanted: list[Job], jobs: int, engine: str) -> list[str]:
-    """The command line of Snakemake."""
+    """The command line of Snakemake.
+
+    Raises:
+        ValueError: there is no such engine profile, or what it needs is not on this machine.
+    """
     profile = plan.root / "params" / "engine" / engine
-    if engine != "local" and not profile.is_dir():
-        raise ValueError(f"unknown engine {engine!r}: there is no {profile.relative_to(plan.root)}")
+    if engine != "local":
+        check_engine(profile)
     count = str(jobs or os.cpu_count() or 1)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("Snakefile"))]
     command += ["--directory", str(plan.results), "--config", f"plan={plan.results / '.engine' / 'plan.json'}"]
     command += ["--nolock", "--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--nocolor"]
-    command += ["--rerun-triggers", "params", "input", "mtime", "--latency-wait", "15"]
+    command += ["--rerun-triggers", "params", "input", "mtime"]
     if profile.is_dir():
         command += ["--profile", str(profile)]
     if engine == "local":
         command += ["--cores", count, "--force-use-threads", "--resources", f"gpu={_cards(plan)}"]
+        command += ["--latency-wait", "15"]
     elif jobs:
         command += ["--jobs", count]
     return [*command, "--", *(job.done for job in wanted)] if wanted else command
+
+
+def check_engine(profile: Path) -> None:
+    """That an engine other than `local` can run from here.
+
+    Raises:
+        ValueError: there is no such profile, the executor that it names is not installed, or SLURM is not here.
+    """
+    if not profile.is_dir():
+        raise ValueError(f"unknown engine {profile.name!r}: there is no params/engine/{profile.name}")
+    settings = profile / "config.yaml"
+    executor = read_yaml(settings).get("executor", "local") if settings.is_file() else "local"
+    package = f"snakemake-executor-plugin-{executor}"
+    if executor != "local" and importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise ValueError(f"engine {profile.name!r} needs the package {package}: pip install {package}")
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise ValueError(f"engine {profile.name!r}: there is no `sbatch` here; start it on a login node of the cluster")
+
+
+def unshared(results: Path, nodes: Iterable[str]) -> str:
+    """A note for a folder of results that these nodes may not see; "" where nothing speaks against it."""
+    others = sorted(set(nodes) - {socket.gethostname().partition(".")[0]})
+    kind = _words("stat", "--file-system", "--format=%T", str(results)).strip()
+    if not others or kind not in OWN:
+        return ""
+    return f"note: {results} is on a disk of this machine ({kind}); jobs fail on {others[0]} unless it is there too"
+
+
+def _nodes() -> list[str]:
+    return _words("sinfo", "--noheader", "--format=%n").split() if shutil.which("sinfo") else []
+
+
+def _words(*command: str) -> str:
+    """What a command prints; "" where it is not here or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def reasons(plan: Plan, log: str) -> dict[str, str]:
@@ -159,10 +207,13 @@ def _watch(plan: Plan, command: list[str], home: Path, say: Callable[[str], None
                 say("stopping; what is done is kept")
         progress.look()
         (home / "pid").unlink(missing_ok=True)
-    for name in list(progress.running):
-        reason = "was stopped" if stopped else "ended without a word: killed, or out of memory"
+    known = {} if stopped else lost(plan, log.read_text("utf-8"))
+    for name in [*progress.running, *(name for name in known if name not in progress.number)]:
+        reason = "was stopped" if stopped else known.get(name, "ended without a word: killed, or out of memory")
+        if name not in progress.number and "ended" in reason:
+            reason += f" before its notebook started ({_why(plan, plan[name].rule)})"
         where = run.keep_failed(plan.root, plan.results / name, reason, "")
-        progress.end(name, f"FAILED: {reason}", _shown(plan, where))
+        progress.end(name, f"FAILED: {reason}", _shown(plan, where if where.is_file() else where.parent))
     outcome = Outcome(progress.done, progress.failed)
     outcome.waiting = max(0, progress.total - len(progress.done) - len(progress.failed))
     if engine.returncode and not progress.failed:
@@ -171,6 +222,26 @@ def _watch(plan: Plan, command: list[str], home: Path, say: Callable[[str], None
             "stopped" if stopped else f"the engine failed (all of it in {_shown(plan, log)}):\n" + "\n".join(tail)
         )
     return outcome
+
+
+def lost(plan: Plan, log: str) -> dict[str, str]:
+    """{job: what SLURM did with it}, of the jobs that SLURM did not take or ended, from Snakemake's words."""
+    names = {job.rule: job.name for job in plan.jobs}
+    found = {}
+    for rule, message in re.findall(r"(?m)^Error in rule (\w+):\n    message: SLURM((?:.|\n)*?)(?=^    \w+:)", log):
+        refused = re.findall(r"sbatch: error: (.*?)'?\.?\n", message)
+        ended = re.search(r"-job '(\S+)' failed, SLURM status is: '(\w+)'", message)
+        if refused:
+            found[names[rule]] = f"SLURM refused it: {'; '.join(refused)}"
+        elif ended:
+            found[names[rule]] = f"SLURM ended its job {ended[1]}: {ended[2].lower().replace('_', ' ')}"
+    return found
+
+
+def _why(plan: Plan, rule: str) -> str:
+    """Where to look after a job that said nothing."""
+    logs = sorted((plan.results / ".snakemake" / "slurm_logs" / f"rule_{rule}").glob("*.log"))
+    return f"see {_shown(plan, logs[-1])}" if logs else f"it left no log: do the nodes see {plan.results}?"
 
 
 class Progress:
@@ -218,6 +289,7 @@ class Progress:
 
     def end(self, name: str, words: str, where: str = "") -> None:
         self.running.pop(name, None)
+        self.number.setdefault(name, len(self.number) + 1)
         if where:
             self.failed[name] = where
         else:
@@ -253,6 +325,10 @@ class _only_one:
         if (pid := _alive(self.home / "pid")) is not None:
             self.lock.release()
             raise ValueError(f"the engine of an earlier run still works (process {pid}); wait for its end, or stop it")
+        if jobs := _queued(self.home / "engine.log"):
+            self.lock.release()
+            raise ValueError(f"SLURM still has jobs of an earlier run ({jobs}); wait for their end, or scancel them: "
+                             "what they finish is kept")  # fmt: skip
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
@@ -265,6 +341,13 @@ def _alive(path: Path) -> int | None:
         return pid if "snakemake" in Path(f"/proc/{pid}/cmdline").read_text("utf-8") else None
     except (OSError, ValueError):
         return None
+
+
+def _queued(log: Path) -> str:
+    """The numbers of SLURM's jobs, waiting or working, of the run that wrote the log."""
+    run_id = re.search(r"(?m)^SLURM run ID: (\S+)", log.read_text("utf-8")) if log.is_file() else None
+    jobs = _words("squeue", "--noheader", "--format=%i", "--name", run_id[1]).split() if run_id else []
+    return " ".join(jobs[:20]) + (f" and {len(jobs) - 20} more" if len(jobs) > 20 else "")
 
 
 def _cards(plan: Plan) -> int:
