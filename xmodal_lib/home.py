@@ -21,6 +21,14 @@ def home() -> Path:
     return Path(os.environ.get("XMODAL_HOME") or platformdirs.user_cache_path("xmodal"))
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` (file or folder to be made), renamed to it on success and removed on failure.

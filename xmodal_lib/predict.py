@@ -21,7 +21,7 @@ from torch import nn
 
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.recipes import checked, made
-from xmodal_lib.home import Unusable
+from xmodal_lib.home import Unusable, is_file
 from xmodal_lib.methods import Method, Prompting, store
 from xmodal_lib.sources import manifest
 from xmodal_lib.tables import Table, Tables
@@ -102,7 +102,7 @@ class Classifier:
             ValueError: it is none, or has no column that the method reads.
         """
         path = Path(path)
-        if not manifest.is_file(path):
+        if not is_file(path):
             raise FileNotFoundError(f"there is no file {path}")
         try:
             rows = list(manifest.filled(manifest.decoded(path.read_bytes())))

@@ -35,6 +35,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from xmodal_lib.home import is_file
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
@@ -391,10 +392,3 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def is_picture(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and path.suffix.lower() in Image.registered_extensions()
-
-
-def is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or no name at all
-        return False
