@@ -29,6 +29,12 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def said_by(error: Exception, most: int = 400) -> str:
+    """What an error says, in one line; the middle of a long one is left out."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[: most // 2]} … {said[-most // 2 :]}"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` (file or folder to be made), renamed to it on success and removed on failure.

@@ -21,7 +21,7 @@ from torch import nn
 
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.recipes import checked, made
-from xmodal_lib.home import Unusable, is_file
+from xmodal_lib.home import Unusable, is_file, said_by
 from xmodal_lib.methods import Method, Prompting, store
 from xmodal_lib.sources import manifest
 from xmodal_lib.tables import Table, Tables
@@ -159,7 +159,7 @@ def _opened(cells: Mapping[str, tuple[str, Path]]) -> tuple[dict[str, Any], Skip
         try:
             found[m] = value if kind == "text" else OPEN[kind](folder / value)
         except Exception as error:  # decoders raise errors of a dozen kinds
-            wrong.append((value, manifest.said_by(error).removeprefix(f"{folder / value}: ")))
+            wrong.append((value, said_by(error).removeprefix(f"{folder / value}: ")))
     if not found and not wrong:
         wrong.append(("", "nothing to read"))
     return found, wrong

@@ -70,7 +70,7 @@ class Tables:
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(set(self.classes)) < len(self.classes):
             twice = next(c for c in self.classes if self.classes.count(c) > 1)
-            raise ValueError(f"class {twice!r} is named twice; class names must differ")
+            raise ValueError(f"class {twice[:60]!r} is named twice; class names must differ")
         for modality, table in self.rows.items():
             if len(table) and not -1 <= int(table.y.min()) <= int(table.y.max()) < len(self.classes):
                 raise ValueError(f"{modality}: labels {int(table.y.min())}..{int(table.y.max())} do not index "

@@ -106,8 +106,8 @@ def png(width: int, height: int, bits: int = 8) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("raw", [png(2**31 - 1, 2**31 - 1), png(60_000, 60_000), png(0, 0), png(1, 60_000), b"", b"\0" * 9,
-                                 b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])  # fmt: skip
+@pytest.mark.parametrize("raw", [png(2**31 - 1, 2**31 - 1), png(60_000, 60_000), png(0, 0), png(1, 60_000), b"",
+                                 b"\0" * 9, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])  # fmt: skip
 def test_pictures_that_no_net_can_see(path: Path, raw: bytes) -> None:
     path.write_bytes(raw)
     with pytest.raises(ValueError, match="no picture can be read") as caught:

@@ -1,4 +1,4 @@
-"""The doors of sounds, of videos and of stored arrays: `media.waveform`, `media.decode`, `media.array`, `media.tokens`."""
+"""The doors of sounds, videos and stored arrays: `media.waveform`, `media.decode`, `media.array`, `media.tokens`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.fuzz.law import damaged, door, lawful
 from tests.sources.layouts import write_video
 from xmodal_lib.sources import manifest, media
 
-KINDS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("FLAC", "PCM_16"), ("AIFF", "PCM_24"),
-         ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]  # fmt: skip
+KINDS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("FLAC", "PCM_16"),
+         ("AIFF", "PCM_24"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]  # fmt: skip
 RATES = (8_000, 11_025, 16_000, 22_050, 44_100, 48_000)
 STRANGE = (float("nan"), float("inf"), -float("inf"), 3e38, -3e38, 32_768.0, 1.5)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from xmodal_lib.home import said_by
 from xmodal_lib.sources.listing import Media
-from xmodal_lib.sources.manifest import said_by
 
 FAR = 8.0  # metres; the SUN RGB-D toolbox cuts there, and the sensors see little beyond
 

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from xmodal_lib.episodes import Episode, few_shot_indices
-from xmodal_lib.home import is_file, replacing
+from xmodal_lib.home import is_file, replacing, said_by
 from xmodal_lib.sources.source import Source
 from xmodal_lib.sources.split_json import parsed, some
 from xmodal_lib.tables import Tables
@@ -68,7 +68,7 @@ def read(path: str | Path, source: Source) -> Drawn:
     try:
         return Drawn(*(_positions(content, part, _listed(source, part)) for part in ("train", "val")))
     except ValueError as error:
-        raise ValueError(f"{path.name}, with the lists of {source.name}: {error}") from None
+        raise ValueError(f"{path.name}, with the lists of {source.name}: {said_by(error)}") from None
 
 
 def write(path: str | Path, source: Source, drawn: Drawn, prefix: str = "") -> None:

@@ -35,7 +35,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from xmodal_lib.home import is_file
+from xmodal_lib.home import is_file, said_by
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
@@ -76,9 +76,9 @@ def read(path: str | Path) -> Source:
         _check_items(lines)
         return _source(path.stem, path.parent, lines)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path.name}: {error}") from error
+        raise FileNotFoundError(f"{path.name}: {said_by(error)}") from error
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        raise ValueError(f"{path.name}: {said_by(error)}") from error
 
 
 def folders(root: str | Path) -> Source:
@@ -337,11 +337,6 @@ def resampling(rate: int) -> tuple[int, int]:
     if (rate // shared) * (RATE // shared) > KERNEL:
         raise ValueError(f"a rate of {rate} Hz is no simple multiple of {RATE} Hz; convert it to 44100, 48000 or 16000")
     return rate, RATE
-
-
-def said_by(error: Exception) -> str:
-    """What a decoder said, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _decode_image(file: Path | io.BytesIO, quick: bool = False) -> Image.Image:

@@ -19,8 +19,8 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-from xmodal_lib.home import home, replacing
-from xmodal_lib.sources.manifest import at_16_khz, open_audio, said_by
+from xmodal_lib.home import home, replacing, said_by
+from xmodal_lib.sources.manifest import at_16_khz, open_audio
 from xmodal_lib.sources.manifest import open_image as picture
 
 VIDEO = (".mp4", ".avi", ".flv", ".mkv", ".webm", ".mov")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xmodal_lib.home import is_file, replacing
+from xmodal_lib.home import is_file, replacing, said_by
 
 PARTS = ("train", "val", "test")
 NO_TEXT = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # backslashes, controls, halves of characters
@@ -48,7 +48,7 @@ def read(path: str | Path) -> Lists:
     try:
         return checked({part: [_row(part, n, row) for n, row in enumerate(content[part])] for part in PARTS})
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{path.name}: {said_by(error)}") from None
 
 
 def parsed(path: Path, remedy: str) -> Any:
@@ -63,7 +63,7 @@ def parsed(path: Path, remedy: str) -> Any:
     try:
         return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged: {' '.join(str(error).split())[:120]}; {remedy}") from None
+        raise ValueError(f"{path.name} is damaged: {said_by(error, 120)}; {remedy}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
