@@ -7,6 +7,7 @@ of those.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def array(path: Path) -> Tensor:
         ValueError: it is no NumPy file of numbers; one of objects is not opened.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that promises too much is found out
+        found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)  # NumPy leaves damaged files open
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
             raise ValueError("it holds " + (str(found.dtype) if isinstance(found, np.ndarray) else "several arrays"))
         return torch.from_numpy(found.astype(np.float32))
