@@ -30,7 +30,7 @@ import pandas as pd
 from xmodal_lib.home import home
 
 PROJECT = Path(__file__).parents[2]
-OF_THE_MACHINE = re.compile(r"\b(seconds|minutes|memory)\b")
+OF_THE_MACHINE = re.compile(r"\b(?:seconds|minutes|memory)\b")
 
 
 def clone(root: Path, project: Path = PROJECT) -> Path:
