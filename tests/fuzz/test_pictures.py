@@ -53,6 +53,8 @@ def saved(draw, kinds=KINDS) -> tuple[bytes, Image.Image]:
         more["exif"] = exif
     if kind in ("GIF", "WEBP") and draw(st.booleans()):
         more |= {"save_all": True, "append_images": [made.rotate(90), made.copy()]}
+    if kind == "ICO":
+        more["sizes"] = [made.size]
     file = io.BytesIO()
     made.save(file, kind, **more)
     return file.getvalue(), made
