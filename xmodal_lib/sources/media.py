@@ -138,7 +138,12 @@ def _sound(path: Path) -> Tensor:
     with _opened(path, "audio") as container:
         rate = container.streams.audio[0].rate
         planar = av.AudioResampler(format="fltp")  # only the number format changes
-        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in planar.resample(frame)]
+        parts, form = [], None
+        for frame in container.decode(audio=0):
+            own = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
+            if own != (form := form or own) or own[2] != rate:
+                raise ValueError("its sound changes its rate or its channels on the way")
+            parts += [part.to_ndarray() for part in planar.resample(frame)]
         wave = np.concatenate([part.mean(0) for part in parts]) if parts else np.zeros(0, np.float32)
         if not np.isfinite(wave).all():
             raise ValueError("samples are not finite numbers")
