@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed
 JOBS ?= 0
 WORKERS ?= 2
 PROFILE ?= default
+EXAMPLES ?= 10000
 
-.PHONY: help reproduce test lab notebooks lint clean unit validate test-cluster
+.PHONY: help reproduce test lab notebooks lint clean unit validate fuzz determinism test-cluster
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +23,8 @@ help:
 	@echo "make notebooks   execute the committed notebooks in place, where code changed"
 	@echo "make lint        ruff and mypy only"
 	@echo "make test-cluster  the same jobs on a SLURM of one node, where its programs are installed"
+	@echo "make fuzz        files that are right, damaged and hostile at every door, drawn anew; EXAMPLES=10000, about 20 min"
+	@echo "make determinism the quick profile with one job and with two, compared bit for bit; about an hour"
 	@echo "make clean       remove results/ and tool caches (not .venv, not the data cache)"
 
 $(STAMP): pyproject.toml
@@ -52,13 +55,19 @@ unit: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 # one thread, as `xmodal reproduce` gives a job: small matrices gain nothing from more
-unit validate: export OMP_NUM_THREADS ?= 1
-unit validate: export XMODAL_HEADLESS = 1
+unit validate fuzz: export OMP_NUM_THREADS ?= 1
+unit validate fuzz: export XMODAL_HEADLESS = 1
 
 # nbval runs the notebooks as committed; it compares the cells tagged nbval-check-output
 validate: $(STAMP)
 	$(BIN)/python -m pytest --nbval-lax --nbval-kernel-name python3 --nbval-sanitize-with tests/nbval.cfg \
 	  --nbval-cell-timeout 900 -W default -p no:cacheprovider -n $(WORKERS) --dist loadscope notebooks
+
+fuzz: $(STAMP)
+	XMODAL_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
+
+determinism: $(STAMP)
+	$(BIN)/python -m tests.runs.determinism --profile quick
 
 test: lint unit validate
 	@echo "all passed: ruff, mypy, unit tests, notebooks"

@@ -95,7 +95,7 @@ def test_a_folder_through_the_command(model, photos, checkpoint, tmp_path) -> No
     """Every picture gets its colour; the numbers are those of the method; the broken file is named and passed over."""
     done = run(model, photos, "--out", tmp_path / "deep" / "answers.csv", "--batch", 4)
     assert done.exit_code == 0, done.output
-    assert "6 classified, 1 skipped" in done.output and "skipped broken.jpg: cannot identify" in done.output
+    assert "6 classified, 1 skipped" in done.output and "skipped broken.jpg: no picture can be" in done.output
     table = pd.read_csv(tmp_path / "deep" / "answers.csv")
     assert list(table) == ["file", "class", "probability"] and len(table) == 6
     assert all(file.split("/")[1].startswith(c) for file, c in zip(table["file"], table["class"], strict=True))
@@ -196,12 +196,14 @@ def test_errors_are_one_clear_line(model, checkpoint, photos, tmp_path) -> None:
     (tmp_path / "other.csv").write_text("name,age\na,3\n")
     (tmp_path / "taken.csv").write_text("image,class\na.png,dog\n")
     (tmp_path / "bad.csv").write_text("image\nnone.png\n")
+    (tmp_path / "comma.csv").write_text("image,text\na.png,a dog, sitting\n")
     for items, said in (
         (tmp_path / "absent", "there is no"),
         (empty, "no folder with pictures in it"),
         (tmp_path / "other.csv", "has the columns name, age; this method needs one of: image"),
         (tmp_path / "taken.csv", "a column 'class' of its own"),
         (tmp_path / "bad.csv", "nothing in"),
+        (tmp_path / "comma.csv", "line 2 has 3 cells and the header 2"),  # and no text is cut at its comma
     ):
         done = run(model, items)
         assert done.exit_code == 2 and said in done.output and "Traceback" not in done.output

@@ -86,8 +86,6 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Check the values and say what would run; run nothing")] = False,
 ) -> None:
     """Execute one notebook with its own defaults, or other values."""
-    import yaml
-
     from xmodal_lib.runs import run as runner
     from xmodal_lib.runs.plan import check, find_notebook, parameters
     from xmodal_lib.runs.plan import parse as parse_value
@@ -108,7 +106,7 @@ def run(
             given[key] = parse_value(value, known[key].default)
         except TypeError as error:
             raise ValueError(f"-p {key}: {error}") from None
-        except yaml.YAMLError:
+        except ValueError:
             raise ValueError(f"-p {key}: {value!r} is no value in YAML, such as 3, 0.1, word or [1, 2]") from None
         if known[key].default in ("", []):  # what a notebook reads; "" and [] stand for "compute it"
             files = [file for file in ([given[key]] if isinstance(given[key], str) else given[key])
@@ -238,12 +236,12 @@ def up_to_date(notebook: Path) -> bool:
     """Whether the outputs of a committed notebook are of its present code."""
     import json
 
-    from xmodal_lib.runs.provenance import code_digest
+    from xmodal_lib.runs.provenance import UNREADABLE, code_digest
 
     try:
         stored = json.loads(notebook.read_text("utf-8"))["metadata"].get("xmodal", {}).get("code_digest")
         return stored == code_digest(notebook)
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         raise ValueError(f"{notebook.name} is no notebook of format 4") from None
 
 

@@ -47,7 +47,14 @@ def few_shot_indices(
 
     >>> few_shot_indices([0, 0, 1, 1, 1], [0, 1], shot=1, seed=1)
     ([0, 4], [0, 1])
+
+    Raises:
+        ValueError: fewer than one row a class is asked for, or a label is no whole number.
     """
+    if shot < 1 or max_val_shot < 0:
+        raise ValueError(f"shot={shot} and max_val_shot={max_val_shot}; at least 1 and 0 are needed")
+    if wrong := [label for label in (*train_labels, *val_labels) if label != label or label % 1]:
+        raise ValueError(f"label {wrong[0]} is no whole number")
     rng = random.Random(seed)
 
     def sample(labels: Sequence[int], k: int) -> list[int]:
@@ -72,7 +79,7 @@ def split(tables: Tables, families: Sequence[Hashable], fractions: Sequence[floa
     items, labels = tables.items(), tables.labels()
     if len(families) != len(items):
         raise ValueError(f"{len(families)} families for {len(items)} items; one an item is needed, in order of items()")
-    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
+    if not abs(sum(fractions) - 1) <= 1e-6 or min(fractions) <= 0:  # so that NaN is refused
         raise ValueError(f"fractions {tuple(fractions)} must be positive and sum to 1")
     home: dict[Hashable, int] = {}  # family -> the class that deals it: the first one it is seen in
     for family, label in zip(families, labels.tolist(), strict=True):

@@ -21,6 +21,20 @@ def home() -> Path:
     return Path(os.environ.get("XMODAL_HOME") or platformdirs.user_cache_path("xmodal"))
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def said_by(error: Exception, most: int = 400) -> str:
+    """What an error says, in one line; the middle of a long one is left out."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[: most // 2]} … {said[-most // 2 :]}"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` (file or folder to be made), renamed to it on success and removed on failure.

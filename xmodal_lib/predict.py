@@ -10,7 +10,6 @@ small heads are copied. A file that cannot be read is reported and passed over.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import nn
 
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.recipes import checked, made
-from xmodal_lib.home import Unusable
+from xmodal_lib.home import Unusable, is_file, said_by
 from xmodal_lib.methods import Method, Prompting, store
 from xmodal_lib.sources import manifest
 from xmodal_lib.tables import Table, Tables
@@ -87,7 +86,7 @@ class Classifier:
         if "image" not in self.encoders:
             raise ValueError(f"a folder holds pictures, and this method reads {', '.join(self.encoders)}; give a CSV")
         one = root.is_file()
-        files = [root] if one else sorted(f for f in root.rglob("*") if manifest._is_picture(f))
+        files = [root] if one else sorted(f for f in root.rglob("*") if manifest.is_picture(f))
         if not files:
             raise FileNotFoundError(f"{root} is no folder with pictures in it" if root.is_dir() else
                                     f"there is no folder {root}")  # fmt: skip
@@ -103,19 +102,21 @@ class Classifier:
             ValueError: it is none, or has no column that the method reads.
         """
         path = Path(path)
-        if not path.is_file():
+        if not is_file(path):
             raise FileNotFoundError(f"there is no file {path}")
         try:
-            text = manifest._decoded(path.read_bytes())
-            delimiter = next((d for d in ",;\t" if d in text.split("\n", 1)[0]), ",")
-            frame = pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False, index_col=False)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise ValueError(f"{path.name} is not a CSV: {' '.join(str(error).split())}") from None
+            rows = list(manifest.filled(manifest.decoded(path.read_bytes())))
+        except ValueError as error:
+            raise ValueError(f"{path.name} is not a CSV: {error}") from None
+        header = [name.strip() for name in rows[0][1]] if rows else []
+        if twice := next((name for name in header if header.count(name) > 1), None):
+            raise ValueError(f"{path.name} names column {twice!r} twice; keep one")
+        frame = pd.DataFrame([cells for _, cells in rows[1:]], [n for n, _ in rows[1:]], header, dtype=str)
         read = {m: COLUMNS[m] for m in self.encoders if COLUMNS.get(m) in frame}
         if not read:
             wanted = ", ".join(dict.fromkeys(COLUMNS.get(m, m) for m in self.encoders))
             raise ValueError(
-                f"{path.name} has the columns {', '.join(map(str, frame))}; this method needs one of: {wanted}"
+                f"{path.name} has the columns {', '.join(header) or '(none)'}; this method needs one of: {wanted}"
             )
         if own := [c for c in ANSWER if c in frame]:
             raise ValueError(f"{path.name} has a column {own[0]!r} of its own, where the answer is to go; rename it")
@@ -129,7 +130,7 @@ class Classifier:
             rows: dict[str, tuple[list[Any], list[int]]] = {}
             for i in range(start, min(start + batch, len(frame))):
                 opened, why = _opened({m: (values[i], folder) for m, (values, folder) in cells.items()})
-                skipped += [(place or f"line {i + 2}", reason) for place, reason in why]
+                skipped += [(place or f"line {frame.index[i]}", reason) for place, reason in why]
                 for m, item in opened.items():
                     items, pairs = rows.setdefault(m, ([], []))
                     items.append(item)
@@ -153,12 +154,12 @@ def _opened(cells: Mapping[str, tuple[str, Path]]) -> tuple[dict[str, Any], Skip
     wrong: Skipped = []
     for m, (value, folder) in cells.items():
         kind = COLUMNS[m]
-        if not value.strip():
+        if not (value := value.strip()):
             continue
         try:
             found[m] = value if kind == "text" else OPEN[kind](folder / value)
         except Exception as error:  # decoders raise errors of a dozen kinds
-            wrong.append((value, " ".join(str(error).split()) or type(error).__name__))
+            wrong.append((value, said_by(error).removeprefix(f"{folder / value}: ")))
     if not found and not wrong:
         wrong.append(("", "nothing to read"))
     return found, wrong

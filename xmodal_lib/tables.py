@@ -24,7 +24,7 @@ class Table:
     """Rows of one modality. Row i holds x[i], is of class y[i], and shows item pair[i].
 
     Raises:
-        ValueError: `x`, `y` and `pair` differ in length, or `y` or `pair` is not a vector of int64.
+        ValueError: `x`, `y` and `pair` are not tensors of one length, or `y` or `pair` is not a vector of int64.
     """
 
     x: Tensor  # (n, *shape)  features (n, d), tokens, spectrograms, or row numbers of a Lookup encoder
@@ -32,6 +32,9 @@ class Table:
     pair: Tensor  # (n,) int64   equal ids, in whichever modality, show the same item
 
     def __post_init__(self) -> None:
+        for name, given in (("x", self.x), ("y", self.y), ("pair", self.pair)):
+            if not isinstance(given, Tensor) or not given.ndim:
+                raise ValueError(f"{name} is a {type(given).__name__}; a tensor with an entry a row is needed")
         for name, ids in (("y", self.y), ("pair", self.pair)):
             if ids.dtype != torch.int64 or ids.shape != (len(self.x),):
                 raise ValueError(
@@ -62,10 +65,12 @@ class Tables:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", MappingProxyType(dict(self.rows)))
+        if isinstance(self.classes, str):
+            raise ValueError(f"classes is the text {self.classes!r}; a list of names is needed")
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(set(self.classes)) < len(self.classes):
             twice = next(c for c in self.classes if self.classes.count(c) > 1)
-            raise ValueError(f"class {twice!r} is named twice; class names must differ")
+            raise ValueError(f"class {twice[:60]!r} is named twice; class names must differ")
         for modality, table in self.rows.items():
             if len(table) and not -1 <= int(table.y.min()) <= int(table.y.max()) < len(self.classes):
                 raise ValueError(f"{modality}: labels {int(table.y.min())}..{int(table.y.max())} do not index "

@@ -78,6 +78,10 @@ def test_one_job_sheet_and_profiles(project: Path) -> None:
         ("value.json", "../value.json", "jobs.draw.outputs.value is '../value.json'; a file name inside"),
         ("{scale: 1.0}", "{scale: 1.0, out: here}", "`out` is set by the engine"),
         ("{scale: 1.0}", "{scale: 1.0, scale: 2.0}", "the key 'scale' stands twice"),
+        ("{scale: 1.0}", "{scale: 1.0, 1: 2.0}", "the key 1 is no printable text"),
+        ("{scale: 1.0}", "{scale: !!bool x}", "no YAML: 'x'"),
+        ("{scale: 1.0}", "{scale: " + "[" * 3000 + "}", "nested too deep"),
+        ("value: value.json", 'value: "a{b}.json"', "a file name inside `out` is needed"),
         ("{scale: 1.0}", "{scale: 1.0", "10_small.yaml, line"),
         ("{scale: 1.0}", "{scale: 1.0}\n    resources: {threads: 0}", "threads is 0: input should be greater"),
         ("{scale: 1.0}", "{scale: 1.0}\n    resources: {thread: 2}", "did you mean 'threads'"),
@@ -100,6 +104,7 @@ def test_types() -> None:
     assert typed(1, 2.0) == 1.0 and isinstance(typed(1, 2.0), float)
     assert typed([1, 2], [0.5]) == [1.0, 2.0] and typed("anything", None) == "anything"
     assert parse("1e-3", 0.1) == 1e-3 and parse("[1, 2]", [3]) == [1, 2] and parse("3", "") == "3"
+    assert parse("9007199254740993", 0) == 9_007_199_254_740_993  # which no float is
     for value, default in (("x", 1), (1, "x"), (1, True), (["a"], [1])):
         with pytest.raises(TypeError):
             typed(value, default)

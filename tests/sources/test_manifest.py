@@ -19,6 +19,10 @@ def folder(tmp_path: Path) -> Path:
     for name, colour in [("rex", "red"), ("fido", "blue"), ("tom", "green"), ("kit", "white")]:
         Image.new("RGB", (20, 10), colour).save(tmp_path / f"{name}.png")
     t = np.linspace(0, 1, 22_050, endpoint=False)
+    Image.new("RGB", (1, 2000)).save(tmp_path / "long.png")
+    Image.new("F", (4, 4), 0.5).save(tmp_path / "float.tiff")
+    for name, sample, rate in [("loud", 20_000.0, 16_000), ("nan", np.nan, 16_000), ("odd", 0.5, 44_101)]:
+        soundfile.write(tmp_path / f"{name}.wav", np.array([0.0, sample]), rate, "FLOAT")
     soundfile.write(tmp_path / "bark.wav", np.stack([np.sin(2 * np.pi * 440 * t), 0 * t], 1) * 0.8, 22_050)
     return tmp_path
 
@@ -74,6 +78,11 @@ def test_transparent_and_16_bit_pictures(folder):
     assert manifest.open_image(folder / "deep.png").getpixel((0, 0)) == (128, 128, 128)
 
 
+def test_labels_that_look_the_same_are_one(folder):
+    source = manifest.read(write(folder, "\n\nlabel;text\nCaf\u00e9;a\nCafe\u0301;b, c\n"))
+    assert source.tables.classes == ("Caf\u00e9",) and source.column("text", "text") == ["a", "b, c"]
+
+
 def test_the_digest_is_of_the_content(folder):
     first = manifest.read(write(folder, GOOD)).digest
     assert manifest.read(write(folder, GOOD)).digest == first
@@ -110,6 +119,16 @@ def test_the_encodings_that_spreadsheets_write(folder, encoding):
         ("audio,label\nrex.png,dog\n", ValueError, "line 2, column audio: 'rex.png' cannot be read"),
         ("image,label,item\nrex.png,dog,a\ntom.png,cat,a\n", ValueError, "line 3, column label: item 'a' has 'cat'"),
         ("image,label,split\nrex.png,dog,train\nrex.png,dog,test\n", ValueError, "line 3, column split: file"),
+        ("image,label,split\nrex.png,dog,a\n./rex.png,dog,b\n", ValueError, "line 3, column split: file 'rex.png'"),
+        (
+            "audio,label\nloud.wav,dog\n",
+            ValueError,
+            "line 2, column audio: 'loud.wav' .*samples are up to 20000, where",
+        ),
+        ("audio,label\nnan.wav,dog\n", ValueError, "samples are not finite numbers"),
+        ("audio,label\nodd.wav,dog\n", ValueError, "a rate of 44101 Hz is no simple multiple of 16000 Hz; convert"),
+        ("image,label\nfloat.tiff,dog\n", ValueError, "its pixels are floating-point numbers"),
+        ("image,label\nlong.png,dog\n", ValueError, "1 x 2000 pixels; no side may be 500 times the other"),
         ('text,label\n"a "b,dog\n', ValueError, "line 2 is no CSV"),
         ("text,label\na\0b,dog\n", ValueError, "line 2 holds a zero byte"),
     ],

@@ -27,6 +27,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import re
 import tokenize
@@ -42,6 +43,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xmodal_lib.runs import provenance
 
 RESULTS = "results"
+LARGEST = 1_000_000  # values in a YAML file
+MOST_JOBS = 100_000  # of one sheet's matrix
+SHOWN = 200  # characters of a value that a message shows
+FILE = re.compile(r"[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*")  # below `out`; Snakemake gives braces a meaning
 
 
 class Resources(BaseModel):
@@ -230,29 +235,77 @@ def find_notebook(root: Path, name: str) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not the last one."""
+    """YAML of what JSON has too: texts, numbers, true, false, null, lists, maps. A key is a text and stands once."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
+    found: dict[str, Any] = {}
+    for at, value in node.value:
+        key = loader.construct_object(at, deep=True)
+        if not isinstance(key, str) or not key.isprintable():
+            said = f"the key {repr(key)[:SHOWN]} is no printable text; a number, or a word like yes, needs quotes"
+            raise yaml.constructor.ConstructorError(None, None, said, at.start_mark)
+        if key in found:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", at.start_mark)
+        found[key] = loader.construct_object(value, deep=True)
+    return found
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "seq", "str")}
+_Loader.yaml_constructors = {tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items()
+                             if tag in _TAGS or tag is None}  # fmt: skip
+_Loader.yaml_constructors["tag:yaml.org,2002:timestamp"] = yaml.SafeLoader.construct_yaml_str
+_Loader.yaml_constructors["tag:yaml.org,2002:map"] = _mapping
+
+
+def from_yaml(text: str) -> Any:
+    """What a text of YAML says.
+
+    Raises:
+        ValueError: it is none, or says more than JSON can, or aliases make it larger than a file of `LARGEST` values.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {})
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from None
+    except RecursionError:
+        raise ValueError("lists or maps are nested too deep") from None
+    except Exception as error:  # of a value that is not what its tag says, PyYAML raises whatever comes
+        raise ValueError(f"no YAML: {(str(error).splitlines() or [''])[0] or type(error).__name__}") from None
+
+
+def _measure(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, where an alias counts as all that it repeats."""
+    if id(node) not in known:
+        known[id(node)] = LARGEST + 1  # of a node that holds itself
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_measure(part, known) for part in parts)
+    if known[id(node)] > LARGEST:
+        raise ValueError(f"anchors and aliases make more than {LARGEST} values of it")
+    return known[id(node)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a file; {} if it is empty."""
+    """The mapping in a file; {} if it is empty.
+
+    Raises:
+        ValueError: it cannot be read, or is no mapping in YAML (see `from_yaml`).
+    """
     try:
-        whole = yaml.load(path.read_text("utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ValueError(f"{path.name}, line {line}: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is no YAML in UTF-8: {str(error).splitlines()[0]}") from None
+        whole = from_yaml(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name}, {error}") from None
     if whole is None:
         return {}
     if not isinstance(whole, dict):
@@ -308,14 +361,14 @@ def read_sheet(where: str, raw: dict[str, Any]) -> tuple[str, dict[str, Run]]:
     runs = {}
     for name, values in (jobs or {"": {}}).items():
         key = f"jobs.{name}." if name else ""
-        if name and not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+        if jobs and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ValueError(f"{where}: job name {name!r} needs letters, digits, - and _ only")
         try:
-            runs[str(name)] = Run.model_validate(overlay(shared, values or {}))
+            runs[name] = Run.model_validate(overlay(shared, values or {}))
         except ValidationError as error:
             raise ValueError(f"{where}: {_first(error, key)}") from None
-        for output, file in runs[str(name)].outputs.items():
-            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or not file:
+        for output, file in runs[name].outputs.items():
+            if not FILE.fullmatch(file):
                 raise ValueError(f"{where}: {key}outputs.{output} is {file!r}; a file name inside `out` is needed")
     return PurePosixPath(notebook).as_posix(), runs
 
@@ -327,7 +380,7 @@ def _first(error: ValidationError, prefix: str) -> str:
     if first["type"] == "extra_forbidden":
         model = Resources if "resources" in first["loc"][:-1] else Run
         return unknown("key", key, model.model_fields, str(first["loc"][-1]))
-    return f"{key} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key} is {repr(first['input'])[:SHOWN]}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def parameters(root: Path, notebook: str, where: str = "") -> dict[str, Parameter]:
@@ -342,7 +395,7 @@ def parameters(root: Path, notebook: str, where: str = "") -> dict[str, Paramete
         raise FileNotFoundError(f"{prefix}there is no {notebook}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
         cells = [source for source, tags in provenance.code_cells(path) if "parameters" in tags]
-    except (ValueError, KeyError):
+    except provenance.UNREADABLE:
         raise ValueError(f"{prefix}{notebook} is no notebook of format 4") from None
     if len(cells) > 1:
         raise ValueError(f"{prefix}{notebook} has {len(cells)} cells tagged `parameters`; one is needed")
@@ -353,8 +406,8 @@ def _literals(cell: str, where: str) -> list[Parameter]:
     try:
         lines = ast.parse(cell).body
         tokens = list(tokenize.generate_tokens(io.StringIO(cell).readline))
-    except (SyntaxError, tokenize.TokenError) as error:
-        raise ValueError(f"{where}: the parameters cell is no Python: {error.args[0]}") from None
+    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{where}: the parameters cell is no Python: {(*error.args, 'too deep')[0]}") from None
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     found = []
     for node in lines:
@@ -364,7 +417,7 @@ def _literals(cell: str, where: str) -> list[Parameter]:
             if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(target, ast.Name):
                 raise ValueError
             default = ast.literal_eval(value)  # type: ignore[arg-type]
-        except ValueError:
+        except (ValueError, TypeError, RecursionError, MemoryError):
             line = cell.splitlines()[node.lineno - 1].strip()
             raise ValueError(f"{where}: the parameters cell has `{line}`; only `name = literal` is allowed") from None
         found.append(Parameter(target.id, default, comments.get(node.end_lineno or node.lineno, "")))
@@ -382,7 +435,7 @@ def unknown(what: str, name: str, known: Iterable[str], last: str | None = None)
     known = list(known)
     near = difflib.get_close_matches(last or name, known, 1, 0.5)
     shown = ", ".join(known[:MOST]) + (f" and {len(known) - MOST} more" if len(known) > MOST else "")
-    return f"unknown {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {shown}")
+    return f"unknown {what} {repr(name)[:SHOWN]}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {shown}")
 
 
 def check(where: str, notebook: str, cell: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -420,20 +473,27 @@ def typed(value: Any, default: Any) -> Any:
         return float(value)
     if kind is tuple and type(value) is list:
         return value
-    said = f"{value!r} is a {type(value).__name__}; the default {default!r} is a {kind.__name__}"
+    said = f"{repr(value)[:SHOWN]} is a {type(value).__name__}; the default {default!r} is a {kind.__name__}"
     if isinstance(value, str) and kind in (float, int) and _number(value):
         said += f" (YAML reads {value} as a string: write {_as_yaml(float(value), kind)})"
     raise TypeError(said)
 
 
 def parse(text: str, default: Any) -> Any:
-    """A value from the command line, by the type of the default: "1e-3" is a float where one is asked."""
+    """A value from the command line, by the type of the default: "1e-3" is a float where one is asked.
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: it is no YAML.
+    """
     if isinstance(default, str):
         return text
     if isinstance(default, int | float) and not isinstance(default, bool) and _number(text):
+        if isinstance(default, int) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
+            return int(text)  # a float would round what has more than 15 digits
         number = float(text)
         return typed(int(number) if number.is_integer() and isinstance(default, int) else number, default)
-    return typed(yaml.safe_load(text), default)
+    return typed(from_yaml(text), default)
 
 
 def _number(text: str) -> bool:
@@ -448,6 +508,8 @@ def _as_yaml(number: float, kind: type) -> str:
     if kind is int and number.is_integer():
         return str(int(number))
     text = repr(number)
+    if not math.isfinite(number):
+        return text.replace("nan", ".nan").replace("inf", ".inf")
     return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
 
@@ -470,6 +532,8 @@ def _points(where: str, matrix: Mapping[str, list]) -> list[dict[str, Any]]:
         raise ValueError(
             f"{where}: matrix.{empty} is empty; give at least one value, or null to remove it in a profile"
         )
+    if (count := math.prod(map(len, matrix.values()))) > MOST_JOBS:
+        raise ValueError(f"{where}: matrix has {count} combinations; {MOST_JOBS} jobs of one kind are the most")
     return [dict(zip(matrix, point, strict=True)) for point in itertools.product(*matrix.values())]
 
 
@@ -519,7 +583,7 @@ def _need(where: str, parameter: str, need: str, runs: Mapping, points: Mapping,
     shared = [axis for axis in point if axis in others[0]]
     same = [p for p in others if all(p[axis] == point[axis] for axis in shared)]
     if not same:
-        at = ", ".join(f"{axis}={point[axis]}" for axis in shared)
+        at = ", ".join(f"{axis}={point[axis]!r}" for axis in shared)[:SHOWN]
         raise ValueError(f"{where}: needs.{parameter}: {name} has no job at {at}; give both the same matrix values")
     files = [f"{_folder(name, p)}/{outputs[output]}" for p in same]
     return files if len(shared) < len(others[0]) else files[0]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "xmodal_lib"
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # of JSON that is no notebook
 VERSIONS = ["xmodal", "torch", "torchvision", "torchaudio", "open_clip_torch", "timm", "onnxruntime", "scikit-learn",
             "numpy", "pandas", "matplotlib", "umap-learn", "openTSNE", "papermill", "snakemake"]  # fmt: skip
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xmodal_lib.sources import media
+from xmodal_lib.home import said_by
 from xmodal_lib.sources.listing import Media
 
 FAR = 8.0  # metres; the SUN RGB-D toolbox cuts there, and the sensors see little beyond
@@ -31,8 +31,8 @@ def metres(path: Path, rotated: bool = False) -> np.ndarray:
             if not image.mode.startswith("I"):
                 raise ValueError(f"it is no picture of 16 bits, but of mode {image.mode}")
             stored = np.asarray(image).astype(np.uint16)
-    except media.UNREADABLE as error:
-        said = str(error).replace(repr(str(path)), "it")
+    except Exception as error:  # decoders raise errors of a dozen kinds
+        said = said_by(error).replace(repr(str(path)), "it")
         raise ValueError(f"{path}: no depth can be read ({said}); replace or remove the file") from None
     if rotated:
         stored = np.bitwise_or(stored >> 3, stored << 13, dtype=np.uint16)

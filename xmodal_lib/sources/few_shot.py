@@ -21,9 +21,9 @@ import pandas as pd
 import torch
 
 from xmodal_lib.episodes import Episode, few_shot_indices
-from xmodal_lib.home import replacing
+from xmodal_lib.home import is_file, replacing, said_by
 from xmodal_lib.sources.source import Source
-from xmodal_lib.sources.split_json import some
+from xmodal_lib.sources.split_json import parsed, some
 from xmodal_lib.tables import Tables
 
 
@@ -62,15 +62,13 @@ def read(path: str | Path, source: Source) -> Drawn:
         ValueError: it is damaged or not of its form, or a row is not what the source has at its position.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"there is no {path}; `few_shot.draw` makes the same draw without it")
+    content = parsed(path, "draw it anew")
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
         return Drawn(*(_positions(content, part, _listed(source, part)) for part in ("train", "val")))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged: {' '.join(str(error).split())[:120]}; draw it anew") from None
     except ValueError as error:
-        raise ValueError(f"{path.name}, with the lists of {source.name}: {error}") from None
+        raise ValueError(f"{path.name}, with the lists of {source.name}: {said_by(error)}") from None
 
 
 def write(path: str | Path, source: Source, drawn: Drawn, prefix: str = "") -> None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xmodal_lib.home import is_file
+
 PHOTO = ("a photo of a {}.",)
 IMAGENET = (  # seven that CLIP's authors chose
     "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
@@ -128,9 +130,13 @@ def templates(prompts: str | Sequence[str], name: str = "") -> tuple[str, ...]:
         return {"hand_crafted": SETS[name].templates if name in SETS else PHOTO, "vanilla": PHOTO,
                 "classname": ("{}",)}[prompts]  # fmt: skip
     if isinstance(prompts, str):
-        if not prompts.strip() or not Path(prompts).is_file():
-            raise ValueError(f"prompts={prompts!r}; give {', '.join(MODES)}, or a text file with a template a line")
-        prompts = [line.strip() for line in Path(prompts).read_text("utf-8").splitlines() if line.strip()]
+        if not prompts.strip() or not is_file(Path(prompts)):
+            raise ValueError(f"prompts={prompts[:60]!r}; give {', '.join(MODES)}, or a text file, a template a line")
+        try:
+            lines = Path(prompts).read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f"prompts={prompts!r} is no text in UTF-8; save it so") from None
+        prompts = [line.strip() for line in lines if line.strip()]
     for template in prompts:
         if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
             raise ValueError(f"template {template[:60]!r} needs one {{}}, for the name of the class")

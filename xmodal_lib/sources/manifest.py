@@ -8,6 +8,7 @@
 Any of image, text and audio may be empty or have no column. Paths are relative to the CSV's folder and stay inside
 it. Rows with one `item` show the same item; without an item, a line is an item of its own. `split` is free text
 (train, val, test, base, ...), kept as a column of `info`. Everything is read and checked before anything starts.
+Labels, splits and items are compared in Unicode's composed form (NFC), in which names that look the same are the same.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import csv
 import difflib
 import hashlib
 import io
+import math
+import unicodedata
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +35,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from xmodal_lib.home import is_file, said_by
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
@@ -38,8 +43,13 @@ MODALITIES = ("image", "text", "audio")
 COLUMNS = (*MODALITIES, "label", "split", "item")
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "base", "novel", "support", "query")
 RATE = 16_000  # samples a second of every opened waveform
+RATES = (1_000, 1_000_000)  # samples a second of a sound that is read
+KERNEL = 20_000_000  # coefficients at most, of the filter that brings a sound to 16 kHz: 44,100 Hz needs 70,000
+LOUDEST = 32.0  # of a sample: louder is no waveform in -1..1, but integers written as floats
+LONGEST = 500  # times its shorter side: what a picture's longer side may be, as nets resize the shorter one
 MANY = 500  # files, from which on a progress bar is shown
 LICENCE = "your own data: its licence is yours to state"
+NO_ROWS = f"there are no rows; needed: a header of {','.join(COLUMNS)} and a line for each row"
 
 
 @dataclass(frozen=True)
@@ -59,16 +69,16 @@ def read(path: str | Path) -> Source:
         ValueError: anything else that is wrong, with line and column, and what to do.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"{path} is not a file; give the CSV that lists your data")
     try:
-        lines = _lines(_decoded(path.read_bytes()))
+        lines = _lines(decoded(path.read_bytes()))
         _check_items(lines)
         return _source(path.stem, path.parent, lines)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path.name}: {error}") from error
+        raise FileNotFoundError(f"{path.name}: {said_by(error)}") from error
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        raise ValueError(f"{path.name}: {said_by(error)}") from error
 
 
 def folders(root: str | Path) -> Source:
@@ -88,7 +98,7 @@ def folders(root: str | Path) -> Source:
         raise FileNotFoundError(f"{root} holds no class folders; put the pictures into {root.name}/CLASS/")
     lines = []
     for name, folder in classes:
-        files = sorted(f.relative_to(root).as_posix() for f in folder.rglob("*") if _is_picture(f))
+        files = sorted(f.relative_to(root).as_posix() for f in folder.rglob("*") if is_picture(f))
         if not files:
             raise ValueError(f"class folder {folder.relative_to(root)} holds no picture; fill it or remove it")
         rest = dict.fromkeys(COLUMNS, "") | {"label": folder.name, "split": name}
@@ -112,7 +122,7 @@ def found(source: Source) -> str:
     )
 
 
-def _decoded(raw: bytes) -> str:
+def decoded(raw: bytes) -> str:
     """The text of a CSV in UTF-8, with or without a byte-order mark, or in UTF-16 with one (as Excel writes it)."""
     utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
@@ -125,37 +135,48 @@ def _decoded(raw: bytes) -> str:
     return text
 
 
-def _lines(text: str) -> list[Line]:
-    """The filled lines of a CSV with a known header."""
-    first = text.split("\n", 1)[0]
+def filled(text: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each line of a CSV that has any text; the first is its header, all are as long as that.
+
+    Cells are separated by commas, semicolons or tabs, whichever the header has.
+
+    Raises:
+        ValueError: quotes are wrong, or a line has more or fewer cells than the header.
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((d for d in ",;\t" if d in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines: list[Line] = []
-    header: list[str] = []
+    width = 0
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
+            if not any(cell.strip() for cell in cells):
                 continue
-            if not header:
-                header = _header(cells)
-            elif len(cells) != len(header):
+            width = width or len(cells)
+            if len(cells) != width:
                 raise ValueError(
-                    f"line {reader.line_num} has {len(cells)} cells and the header {len(header)}; "
+                    f"line {reader.line_num} has {len(cells)} cells and the header {width}; "
                     "put a cell that holds a comma in double quotes"
                 )
-            else:
-                row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
-                lines.append(_line(reader.line_num, row))
+            yield reader.line_num, cells
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num} is no CSV ({error}); check its quotes") from None
+
+
+def _lines(text: str) -> list[Line]:
+    """The filled lines of a CSV with a known header."""
+    rows = filled(text)
+    header = _header(next(rows, (1, []))[1])
+    empty = dict.fromkeys(COLUMNS, "")
+    lines = [_line(n, empty | dict(zip(header, map(str.strip, cells), strict=True))) for n, cells in rows]
     if not lines:
-        raise ValueError(f"there are no rows; needed: a header of {','.join(COLUMNS)} and a line for each row")
+        raise ValueError(NO_ROWS)
     return lines
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    names = [cell.lower() for cell in cells]
+    if not cells:
+        raise ValueError(NO_ROWS)
+    names = [cell.strip().lower() for cell in cells]
     for name in names:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, 1)
@@ -182,6 +203,9 @@ def _line(number: int, row: dict[str, str]) -> Line:
                 f"line {number}, column {column}: {row[column]!r} leaves the CSV's folder; "
                 "write paths relative to it, and put the CSV above all its files"
             )
+        row[column] = path.as_posix() if row[column] else ""  # one file has one name: ./rex.jpg is rex.jpg
+    for column in ("label", "split", "item"):
+        row[column] = unicodedata.normalize("NFC", row[column])
     return Line(f"line {number}", row, f"item {row['item']}" if row["item"] else f"line {number}")
 
 
@@ -236,7 +260,7 @@ def _door(root: Path, modality: str, values: list[str]) -> Callable[[int], Any]:
 
 def _hashes(root: Path, modality: str, lines: Sequence[Line]) -> list[bytes]:
     """SHA-256 of the bytes of each file, after a look that it can be read."""
-    missing = [line for line in lines if not _is_file(root / line.cells[modality])]
+    missing = [line for line in lines if not is_file(root / line.cells[modality])]
     if missing:
         value, others = missing[0].cells[modality], len(missing) - 1
         hint = "; write folders with /" if "\\" in value else "; paths are relative to the CSV's folder"
@@ -248,9 +272,8 @@ def _hashes(root: Path, modality: str, lines: Sequence[Line]) -> list[bytes]:
             raw = (root / line.cells[modality]).read_bytes()
             check(raw)
         except Exception as error:  # decoders raise errors of a dozen kinds
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f"{line.where}, column {modality}: {line.cells[modality]!r} cannot be read ({reason}); "
+                f"{line.where}, column {modality}: {line.cells[modality]!r} cannot be read ({said_by(error)}); "
                 "replace the file or remove the line"
             ) from error
         hashes.append(hashlib.sha256(raw).digest())
@@ -258,51 +281,109 @@ def _hashes(root: Path, modality: str, lines: Sequence[Line]) -> list[bytes]:
 
 
 def _check_image(raw: bytes) -> None:
-    image = Image.open(io.BytesIO(raw))
-    image.draft("RGB", (16, 16))  # a JPEG is decoded at an eighth of its size: quick, and a truncated one shows
-    image.load()
+    _decode_image(io.BytesIO(raw), quick=True)
 
 
 def _check_audio(raw: bytes) -> None:
-    if not soundfile.info(io.BytesIO(raw)).frames:
+    wave, rate = _decode_audio(io.BytesIO(raw))
+    if not len(wave):
         raise ValueError("no samples")
+    resampling(rate)
 
 
 def open_image(path: Path) -> Image.Image:
-    """The picture as RGB, upright by its EXIF tag; what is transparent becomes white; 16 bits become 8."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        upright = Image.fromarray((np.asarray(upright) // 257).clip(0, 255).astype(np.uint8))
-    if "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA"):
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return upright.convert("RGB")
+    """The picture as RGB, upright by its EXIF tag; what is transparent becomes white; 16 bits become 8.
+
+    Of an animated picture this is the first frame.
+
+    Raises:
+        ValueError: it cannot be decoded, or is no picture that a net could see (see `_decode_image`).
+    """
+    try:
+        return _decode_image(path)
+    except Exception as error:  # decoders raise errors of a dozen kinds
+        said = said_by(error).replace(repr(str(path)), "it")
+        raise ValueError(f"{path}: no picture can be read ({said}); replace or remove the file") from None
 
 
 def open_audio(path: Path) -> Tensor:
     """The waveform (T,) float32 at 16 kHz in -1..1, channels averaged.
 
     Raises:
-        ValueError: a sample is not a finite number.
+        ValueError: it cannot be decoded, or a sample is not a finite number, or far out of -1..1.
     """
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
+    try:
+        wave, rate = _decode_audio(path)
+        return at_16_khz(wave, rate)
+    except Exception as error:
+        raise ValueError(f"{path}: no sound can be read ({said_by(error)}); replace or remove the file") from None
+
+
+def at_16_khz(wave: np.ndarray, rate: int) -> Tensor:
+    """A sound (T,) of any usual rate -> float32 (T',) at 16 kHz in -1..1; raises as `resampling`."""
+    own, new = resampling(rate)
+    return torchaudio.functional.resample(torch.from_numpy(wave), own, new).clamp(-1, 1)
+
+
+def resampling(rate: int) -> tuple[int, int]:
+    """From and to which rate a sound is brought.
+
+    Raises:
+        ValueError: no sound has such a rate, or the filter to 16 kHz would be of gigabytes, as for 44,101 Hz.
+    """
+    if not rate or not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"a rate of {rate} Hz; {RATES[0]} to {RATES[1]} are read")
+    shared = math.gcd(rate, RATE)
+    if (rate // shared) * (RATE // shared) > KERNEL:
+        raise ValueError(f"a rate of {rate} Hz is no simple multiple of {RATE} Hz; convert it to 44100, 48000 or 16000")
+    return rate, RATE
+
+
+def _decode_image(file: Path | io.BytesIO, quick: bool = False) -> Image.Image:
+    """A picture as RGB; `quick` decodes a JPEG at an eighth of its size, which shows whether it is whole.
+
+    Raises:
+        ValueError: it is of floating-point numbers, of more than 16 bits, or longer than 500 times its shorter side.
+        Exception: of any kind, from the decoder.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged EXIF, a large picture: neither harms the pixels
+        with Image.open(file) as image:
+            if max(image.size) > LONGEST * min(image.size):
+                raise ValueError(f"{image.width} x {image.height} pixels; no side may be {LONGEST} times the other")
+            if quick:
+                image.draft("RGB", (16, 16))
+            upright = ImageOps.exif_transpose(image)
+        if upright.mode == "F":
+            raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+        if upright.mode.startswith("I"):
+            deep = np.asarray(upright)
+            if deep.min() < 0 or deep.max() > 65_535:
+                raise ValueError("its pixels are out of 0..65535; save it with 8 or 16 bits")
+            upright = Image.fromarray((deep // 257).astype(np.uint8))
+        if "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        return upright.convert("RGB")
+
+
+def _decode_audio(file: Path | io.BytesIO) -> tuple[np.ndarray, int]:
+    """(T,) float32 of channels averaged, and its rate. libsndfile's own errors are RuntimeErrors.
+
+    Raises:
+        ValueError: a sample is not a finite number, or far out of -1..1.
+    """
+    wave, rate = soundfile.read(file, dtype="float32", always_2d=True)  # (T, channels)
     if not np.isfinite(wave).all():
-        raise ValueError(f"{path} holds samples that are not finite numbers; convert it anew")
-    mono = torch.from_numpy(wave.mean(1))
-    return torchaudio.functional.resample(mono, rate, RATE).clamp(-1, 1)
+        raise ValueError("samples are not finite numbers")
+    if len(wave) and (loudest := float(np.abs(wave).max())) > LOUDEST:
+        raise ValueError(f"samples are up to {loudest:.6g}, where -1..1 is needed")
+    return wave.mean(1), rate
 
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and path.suffix.lower() in Image.registered_extensions()
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or no name at all
-        return False

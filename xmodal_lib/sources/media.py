@@ -7,30 +7,28 @@ of those.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import numpy as np
-import soundfile
 import torch
-import torchaudio
 from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-from xmodal_lib.home import home, replacing
-from xmodal_lib.sources.manifest import RATE, open_audio, open_image
+from xmodal_lib.home import home, replacing, said_by
+from xmodal_lib.sources.manifest import at_16_khz, open_audio
+from xmodal_lib.sources.manifest import open_image as picture
 
 VIDEO = (".mp4", ".avi", ".flv", ".mkv", ".webm", ".mov")
 PICTURE = (".jpg", ".jpeg", ".png", ".bmp")
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)  # of Pillow
 QUALITY = 95  # of a kept frame, as JPEG
 SLACK = 1e-3  # seconds: what a container may round a timestamp by
+PAUSE = 600.0  # seconds at most between two frames; a longer one is a damaged timestamp
 
 
 def waveform(path: Path) -> Tensor:
@@ -39,10 +37,7 @@ def waveform(path: Path) -> Tensor:
     Raises:
         ValueError: it cannot be decoded, or holds no sample.
     """
-    try:
-        wave = _sound(path) if path.suffix.lower() in VIDEO else open_audio(path)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path}: no sound can be read ({error.error_string}); replace or remove the file") from None
+    wave = _sound(path) if path.suffix.lower() in VIDEO else open_audio(path)
     if not len(wave):
         raise ValueError(f"{path} holds no sound; remove it, and its item counts as one without sound")
     return wave
@@ -54,6 +49,7 @@ def frames(path: Path, fps: float = 1.0, start: float = 0.0, end: float | None =
     Times are those of the container's timestamps, counted from its first frame, so a rate that varies does no harm.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: it cannot be decoded, or shows nothing at `start`.
     """
     if fps <= 0 or start < 0 or (end is not None and end <= start):
@@ -73,31 +69,20 @@ def frames(path: Path, fps: float = 1.0, start: float = 0.0, end: float | None =
 def decode(path: Path, fps: float = 1.0, start: float = 0.0, end: float | None = None) -> list[Image.Image]:
     """What `frames` shows, decoded now and not kept."""
     taken: list[Image.Image] = []
-    due, shown = start, None
+    due, shown, since = start, None, 0.0
     with _opened(path, "video") as container:
         for time, frame in _timed(container, start):
+            if shown is not None and time - since > PAUSE:
+                raise ValueError(f"{time - since:.0f} s lie between two frames")
             while shown is not None and due < time - SLACK and (end is None or due < end - SLACK):
                 taken.append(shown.to_image())
                 due = start + len(taken) / fps
             if end is not None and due >= end - SLACK:
                 break
-            shown = frame
+            shown, since = frame, time
     if not taken:
         raise ValueError(f"{path} shows nothing at {start:g} s; is it cut short?")
     return taken
-
-
-def picture(path: Path) -> Image.Image:
-    """The picture of a file as RGB (see `open_image`).
-
-    Raises:
-        ValueError: it cannot be decoded.
-    """
-    try:
-        return open_image(path)
-    except UNREADABLE as error:
-        said = str(error).replace(repr(str(path)), "it")
-        raise ValueError(f"{path}: no picture can be read ({said}); replace or remove the file") from None
 
 
 def pictures(folder: Path) -> list[Image.Image]:
@@ -124,18 +109,26 @@ def array(path: Path) -> Tensor:
         ValueError: it is no NumPy file of numbers; one of objects is not opened.
     """
     try:
-        return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no NumPy file of numbers ({error}); compute it again") from None
+        found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)  # NumPy leaves damaged files open
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+            raise ValueError("it holds " + (str(found.dtype) if isinstance(found, np.ndarray) else "several arrays"))
+        return torch.from_numpy(found.astype(np.float32))
+    except Exception as error:  # of a damaged header NumPy raises whatever comes
+        raise ValueError(f"{path} is no NumPy file of numbers ({said_by(error)}); compute it again") from None
 
 
 def tokens(ids: Path, padding: Path) -> tuple[Tensor, Tensor]:
     """A stored text: its token ids (L,) int64, and (L,) float32 with 1 where there is padding.
 
     Raises:
-        ValueError: the two differ in length, or are no NumPy files.
+        ValueError: the two differ in length, are no NumPy files, or hold other numbers than these.
     """
-    pair = array(ids).flatten().long(), array(padding).flatten()  # stored as (1, L); ids are below 2^24
+    kept = array(ids).flatten()  # stored as (1, L); ids are below 2^24
+    if not ((kept >= 0) & (kept < 2**24) & (kept == kept.floor())).all():
+        raise ValueError(f"{ids} holds numbers that are no token ids; make it again")
+    pair = kept.long(), array(padding).flatten()
+    if not ((pair[1] == 0) | (pair[1] == 1)).all():
+        raise ValueError(f"{padding} holds marks other than 0 and 1; make it again")
     if len(pair[0]) != len(pair[1]):
         raise ValueError(f"{ids} has {len(pair[0])} tokens and {padding.name} {len(pair[1])} marks; make both again")
     return pair
@@ -145,21 +138,29 @@ def _sound(path: Path) -> Tensor:
     with _opened(path, "audio") as container:
         rate = container.streams.audio[0].rate
         planar = av.AudioResampler(format="fltp")  # only the number format changes
-        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in planar.resample(frame)]
-    wave = np.concatenate([part.mean(0) for part in parts]) if parts else np.zeros(0, np.float32)
-    return torchaudio.functional.resample(torch.from_numpy(wave), rate, RATE).clamp(-1, 1)
+        parts, form = [], None
+        for frame in container.decode(audio=0):
+            own = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
+            if own != (form := form or own) or own[2] != rate:
+                raise ValueError("its sound changes its rate or its channels on the way")
+            parts += [part.to_ndarray() for part in planar.resample(frame)]
+        wave = np.concatenate([part.mean(0) for part in parts]) if parts else np.zeros(0, np.float32)
+        if not np.isfinite(wave).all():
+            raise ValueError("samples are not finite numbers")
+        return at_16_khz(wave, rate)
 
 
 @contextmanager
 def _opened(path: Path, kind: str) -> Iterator[av.container.InputContainer]:
-    """The container, with what goes wrong while it is read told by name."""
+    """The container, with what goes wrong while it is read told by name. Nothing but this file is opened."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
             if not getattr(container.streams, kind):
-                raise ValueError(f"{path} has no {kind} stream; replace or remove the file, or take it out of the list")
+                raise ValueError(f"it has no {kind} stream")
             yield container
-    except av.FFmpegError as error:
-        raise ValueError(f"{path}: no {kind} can be decoded ({error.strerror}); replace or remove the file") from None
+    except Exception as error:  # of a damaged file PyAV raises its own errors, and others
+        said = getattr(error, "strerror", None) or said_by(error)
+        raise ValueError(f"{path}: no {kind} can be decoded ({said}); replace or remove the file") from None
 
 
 def _timed(container: av.container.InputContainer, start: float) -> Iterator[tuple[float, av.VideoFrame | None]]:

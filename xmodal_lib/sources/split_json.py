@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xmodal_lib.home import replacing
+from xmodal_lib.home import is_file, replacing, said_by
 
 PARTS = ("train", "val", "test")
-NO_TEXT = re.compile(r"[\\\x00-\x1f\ud800-\udfff]")  # backslashes, control characters, halves of characters
+NO_TEXT = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # backslashes, controls, halves of characters
 NAMED = 3  # of many paths, how many a message names
 
 
@@ -42,16 +42,36 @@ def read(path: str | Path) -> Lists:
             path leaves the folder, has two labels or is in two lists.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged: {' '.join(str(error).split())[:120]}; fetch it again") from None
+    content = parsed(path, "fetch it again")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in PARTS):
         raise ValueError(f"{path.name} is no split file: it needs the lists train, val and test")
     try:
         return checked({part: [_row(part, n, row) for n, row in enumerate(content[part])] for part in PARTS})
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{path.name}: {said_by(error)}") from None
+
+
+def parsed(path: Path, remedy: str) -> Any:
+    """What a JSON file says, in which no key stands twice.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged; `remedy` says what to do.
+    """
+    if not is_file(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is damaged: {said_by(error, 120)}; {remedy}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
 
 
 def checked(rows: Mapping[str, Sequence[tuple[str, int, str]]]) -> Lists:
@@ -62,8 +82,9 @@ def checked(rows: Mapping[str, Sequence[tuple[str, int, str]]]) -> Lists:
         for path, label, name in listed:
             if name_of.setdefault(label, name) != name:
                 raise ValueError(f"label {label} is {name_of[label]!r} and, in {part}, {name!r}; keep one name")
-            if home.setdefault(path, (part, label)) != (part, label):
-                other = home[path]
+            file = PurePosixPath(path).as_posix()  # ./a.jpg and a.jpg are one file
+            if home.setdefault(file, (part, label)) != (part, label):
+                other = home[file]
                 what = "in two lists" if other[0] != part else "of two labels"
                 raise ValueError(f"{path!r} is {what}: {other[0]} {other[1]} and {part} {label}; remove one of the two")
     seen = {label for _, label, _ in rows.get("train", [])}
