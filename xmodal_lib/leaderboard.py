@@ -216,7 +216,7 @@ def played(task: Task, methods: Iterable[str] = (), recipe: str = "fast") -> pd.
             method = method if task.base is None else method.pretrain(task.base)
             parts.append(_lines(name, method, task, time.process_time() - start))
         except (ValueError, FloatingPointError) as error:
-            why = str(error).partition(";")[0].replace(METHODS[name].__name__, "it")
+            why = str(error).replace(METHODS[name].__name__, "it")
             parts.append(pd.DataFrame([{"method": name, "metric": "absent", "value": np.nan, "why": why}]))
     return pd.concat(parts, ignore_index=True).fillna({"why": ""}).assign(task=task.name, seed=task.seed)
 

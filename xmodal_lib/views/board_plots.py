@@ -1,5 +1,6 @@
 """Figures of the leaderboard: what every method is ahead of a reference, and what accuracy costs; a panel a task.
 
+shown(board(frame), summary(frame, by=["method", "shot"]))     # of one task
 standings(gains(frame, "nearest mean"))
 costs(board(frame))
 """
