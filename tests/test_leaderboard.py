@@ -121,6 +121,14 @@ def test_an_entrant_is_its_class_with_what_task_and_recipe_give() -> None:
         entrant("CroMA", named(), "slow")
 
 
+def test_a_draw_gives_the_same_again() -> None:
+    """Small nets are drawn by the method's seed, and not by what was drawn before."""
+    for task, names in ((transferred(), ["CroMA", "from scratch"]), (paired(), ["joint", "partial finetuning"])):
+        first, again = (played(task, names, "tiny") for _ in range(2))
+        same = first["metric"] == "accuracy"
+        assert same.sum() == 2 and first.loc[same, "value"].tolist() == again.loc[same, "value"].tolist()
+
+
 def test_an_error_that_is_no_reason_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Broken(Constant):
