@@ -14,6 +14,7 @@ from scipy import stats
 from tests.conftest import gappy, text_tower, world
 from xmodal_lib import leaderboard
 from xmodal_lib.episodes import Episode
+from xmodal_lib.evaluate import summary
 from xmodal_lib.leaderboard import Task, absent, board, entrant, gains, leaders, played, ranks, stored
 from xmodal_lib.methods import METHODS, FromScratch, Joint, LinearProbe, Method, NearestMean, TipAdapter
 from xmodal_lib.methods.croma_baselines import Reading
@@ -22,6 +23,7 @@ from xmodal_lib.methods.meta_transfer import MetaTransfer
 from xmodal_lib.methods.multimodal import Multimodal
 from xmodal_lib.methods.prompting import Prompting
 from xmodal_lib.tables import Tables
+from xmodal_lib.views.board_plots import costs, frontier, shown, standings
 
 TINY = {
     LinearProbe: {"iterations": 20, "batch": 4},
@@ -212,15 +214,18 @@ def test_who_stands_with_the_best(scores: pd.DataFrame) -> None:
         "a": True, "b": True, "c": False, "d": False}  # fmt: skip
     assert table["fit seconds"].eq(2).all() and table["numbers"].eq(2).all()
     said = leaders(table).loc["x"]
-    assert (said["with it"], said["behind it"]) == ("b", "c, d") and said["best mean"].startswith("a, ")
+    assert (said["not told apart"], said["told apart"]) == ("b", "c, d") and said["best mean"].startswith("a, ")
     one = board(scores[scores["seed"] == 0])
     assert one["with_best"].all()  # one draw tells nothing apart
 
 
-def test_a_constant_difference_is_told_apart_and_a_tie_is_not() -> None:
-    frame = lines({("x", "a"): [[0.5, 0.5]] * 3, ("x", "b"): [[0.5, 0.5]] * 3, ("x", "c"): [[0.25, 0.25]] * 3})
-    assert gains(frame)["p"].tolist()[1:] == [1.0, 0.0]
-    assert board(frame)["with_best"].tolist() == [True, True, False]
+def test_what_is_not_tested_stands_with_the_best() -> None:
+    """A tie, the same difference in every draw, and fewer draws than three."""
+    frame = lines({("x", "a"): [[0.5, 0.6]] * 3, ("x", "b"): [[0.5, 0.6]] * 3, ("x", "c"): [[0.49, 0.59]] * 3})
+    assert gains(frame)["p"].isna().all() and board(frame)["with_best"].all()
+    far = lines({("x", "a"): [[0.9, 0.9]] * 3, ("x", "b"): [[0.1, 0.1], [0.11, 0.1], [0.1, 0.12]]})
+    assert board(far)["with_best"].tolist() == [True, False]
+    assert board(far[far["seed"] < 2])["with_best"].all()
 
 
 def test_ranks_are_among_those_who_take_part_in_all(scores: pd.DataFrame) -> None:
@@ -242,3 +247,23 @@ def test_shots_that_a_task_lacks_are_left_out() -> None:
     assert leaderboard._possible("pairs", [1, 4, 16]) == [1, 4]
     with pytest.raises(ValueError, match=r"shots=\[16\]; 'visual' has 1 to 5"):
         leaderboard._possible("visual", [16])
+
+
+# -- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_the_frontier_is_what_pays() -> None:
+    table = pd.DataFrame({"method": list("abcd"), "seconds": [1.0, 2.0, 3.0, 4.0], "accuracy": [0.5, 0.505, 0.6, 0.5]})
+    assert frontier(table)["method"].tolist() == ["a", "c"]
+    assert frontier(table, margin=0)["method"].tolist() == ["a", "b", "c"]
+
+
+def test_table_and_figures_have_a_line_a_method(scores: pd.DataFrame) -> None:
+    table = board(scores)
+    own = table[table["task"] == "x"]
+    page = shown(own, summary(scores.query("task == 'x' and metric == 'accuracy'"), by=["method", "shot"]))
+    assert page.index.tolist() == own["method"].tolist() and page.loc["a", "to the best"] == ""
+    assert page.loc["d", "told apart"] == "yes" and page.loc["d", "p (Holm)"] == "< 0.001"
+    x, y = standings(gains(scores, "b")).axes
+    assert [t.get_text() for t in x.get_yticklabels()] == own["method"].tolist() and len(y.get_yticklabels()) == 3
+    assert len(costs(table).axes) == 2

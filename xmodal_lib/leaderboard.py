@@ -45,6 +45,7 @@ WIDTH = 128  # of the features of small nets, where a method trains some
 PAIRED, NEW = 20, 50  # classes of "pairs" and of "new modality"
 BASE = 100  # concepts to learn from before "new modality"
 NOISE = 0.0  # dB of the spoken names of "pairs", as in notebook 11: without it nearly every item is answered rightly
+DRAWS = 3  # fewer tell nothing apart
 SURE = 0.05  # a method is told apart from the best where its p value, after Holm's correction, is below
 MOST = {"names": 16, "pairs": 12, "new modality": 5, "visual": 5}  # shots that every class has
 Fields = dict[str, Any]
@@ -52,8 +53,8 @@ Fields = dict[str, Any]
 RECIPES: dict[str, dict[type[Method], Fields]] = {
     "fast": {
         LinearProbe: {"iterations": 1000},
-        PartialFinetuning: {"iterations": 200, "lr": 1e-4},
-        Prompting: {"words": "a drawing of a", "epochs": 10},
+        PartialFinetuning: {"iterations": 150, "lr": 1e-4},
+        Prompting: {"words": "a drawing of a", "epochs": 6},
         Multimodal: {"epochs": 40, "batch": 32, "lr": 0.02},
         MetaTransfer: alignment_rows.OURS | alignment_rows.FEW[1] | {"shot": 2, "iterations": 40},
         GTL: visual_rows.RECIPES["ours"],
@@ -298,7 +299,8 @@ def gains(frame: pd.DataFrame, reference: str = "") -> pd.DataFrame:
     the difference: mean, low, high (95 % interval), n draws, p (two-sided t-test) and holm, the p value after Holm's
     correction over the task. Sorted by accuracy within a task.
 
-    A difference that has no spread over draws has p 0, or 1 where it is 0.
+    Not tested (p NaN): fewer than DRAWS draws, or the same difference in all of them; with accuracies of a hundred
+    items two draws agree by chance.
 
     Raises:
         ValueError: the reference takes no part in a task.
@@ -324,8 +326,8 @@ def gains(frame: pd.DataFrame, reference: str = "") -> pd.DataFrame:
 def board(frame: pd.DataFrame) -> pd.DataFrame:
     """`gains` to the best of each task, with the cost, and whether a method stands with the best.
 
-    Further columns: with_best (its difference to the best is not told from 0: holm is not below SURE, or there are too
-    few draws to ask), "fit seconds" (mean over shots), "base seconds", numbers (at most, over shots).
+    Further columns: with_best (its difference to the best is not told from 0: holm is not below SURE, or it is not
+    tested), "fit seconds" (mean over shots), "base seconds", numbers (at most, over shots).
     """
     best = gains(frame)
     best["with_best"] = ~(best["holm"] < SURE)
@@ -335,12 +337,12 @@ def board(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaders(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `board`, a line a task: its best method, which methods stand with it, and which are told apart from it."""
+    """Of `board`, a line a task: its best method, which methods are not told apart from it, and which are."""
     lines = {}
     for task, own in table.groupby("task", sort=False):
         best, others = own.iloc[0], own.iloc[1:]
         names = {said: ", ".join(others.loc[others["with_best"] == with_it, "method"]) or "none"
-                 for said, with_it in (("with it", True), ("behind it", False))}  # fmt: skip
+                 for said, with_it in (("not told apart", True), ("told apart", False))}  # fmt: skip
         lines[task] = {"draws": best["n"], "best mean": f"{best['method']}, {100 * best['accuracy']:.1f} %", **names}
     return pd.DataFrame(lines).T.rename_axis("task")
 
@@ -365,9 +367,7 @@ def ranks(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _p(gain: np.ndarray) -> float:
-    """p of a two-sided t-test that the mean is 0; NaN for fewer than two draws."""
-    if len(gain) < 2:
+    """p of a two-sided t-test that the mean is 0; NaN where there are too few draws, or all say the same."""
+    if len(gain) < DRAWS or np.ptp(gain) < 1e-9:
         return np.nan
-    if np.ptp(gain) == 0:
-        return float(gain[0] == 0)
     return float(stats.ttest_1samp(gain, 0).pvalue)

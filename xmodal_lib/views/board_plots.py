@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def shown(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
               zip(table.index, table["reference"], table["mean"], half, strict=True)]  # fmt: skip
     columns = {f"shots: {shot:g}": part for shot, part in percent(scores, "method", "shot").items()}
     columns |= {"to the best": pd.Series(behind, table.index), "p (Holm)": table["holm"].map(_probability),
-                "with the best": table["with_best"].map({True: "yes", False: "no"}),
+                "told apart": table["with_best"].map({True: "", False: "yes"}),
                 "fit, CPU s": table["fit seconds"].map("{:.2f}".format),
                 "first stage, CPU s": table["base seconds"].map("{:.2f}".format),
                 "numbers held": table["numbers"].map("{:,.0f}".format)}  # fmt: skip
@@ -48,7 +49,7 @@ def standings(table: pd.DataFrame, *, sure: float = 0.05) -> Picture:
     heights = _heights([len(own) for _, own in tasks], columns)
     figure = Picture(figsize=(WIDE, 0.4 + sum(0.45 + LINE * n for n in heights)), layout="constrained")
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=[n + 3 for n in heights])
-    for axes, (task, own) in zip(grid.flat, tasks, strict=False):
+    for k, (axes, (task, own)) in enumerate(zip(grid.flat, tasks, strict=False)):
         for y, line in own.iterrows():
             mean, low, high = (100 * line[k] for k in ("mean", "low", "high"))
             colour = COLOURS[0] if mean >= 0 else COLOURS[1]
@@ -58,7 +59,7 @@ def standings(table: pd.DataFrame, *, sure: float = 0.05) -> Picture:
             axes.plot(mean, y, "o" if mean >= 0 else "s", color=colour, mfc=face, ms=3.5)
         axes.axvline(0, color="black", lw=0.6, zorder=0)
         axes.set_yticks(range(len(own)), own["method"])
-        axes.set_ylim(len(own) - 0.4, -0.6)
+        axes.set_ylim(heights[k // columns] - 0.4, -0.6)  # a line is as high in both panels
         reach = max(5.0, 160 * own["mean"].abs().max())
         axes.set(xlim=(-reach, reach), title=f"{task} ({_draws(own['n'].max())})")
         _lined(axes, "y")
@@ -73,7 +74,7 @@ def standings(table: pd.DataFrame, *, sure: float = 0.05) -> Picture:
 def costs(table: pd.DataFrame) -> Picture:
     """Accuracy against CPU seconds of first stage and fit (log axis), from `leaderboard.board`.
 
-    Named and coloured: those than which no cheaper method is as accurate. Grey: the others.
+    Named and coloured: those that are a point better than every cheaper one. Grey: the others.
     """
     tasks = list(table.groupby("task", sort=False))
     columns = min(2, len(tasks))
@@ -84,9 +85,9 @@ def costs(table: pd.DataFrame) -> Picture:
         axes.plot(x, 100 * own["accuracy"], "o", color=GREY, ms=3)
         worth = frontier(own.assign(seconds=x))
         axes.plot(worth["seconds"], 100 * worth["accuracy"], "o-", color=COLOURS[0], ms=4, lw=0.8)
-        for k, (_, line) in enumerate(worth.iloc[::-1].iterrows()):
-            axes.annotate(line["method"], (line["seconds"], 100 * line["accuracy"]), (4, 4 if k % 2 == 0 else -9),
-                          textcoords="offset points", size=6)  # fmt: skip
+        for _, line in worth.iterrows():
+            at = line["seconds"], 100 * line["accuracy"]
+            axes.annotate(line["method"], at, (5, 3), textcoords="offset points", size=6)
         axes.set(xscale="log", title=task, ylabel="accuracy (%)")
         axes.margins(x=0.12, y=0.12)
         axes.tick_params(labelbottom=True)
@@ -97,11 +98,15 @@ def costs(table: pd.DataFrame) -> Picture:
     return figure
 
 
-def frontier(table: pd.DataFrame) -> pd.DataFrame:
-    """The lines than which no cheaper one (column `seconds`) is as accurate, by cost."""
-    ordered = table.sort_values(["seconds", "accuracy"], ascending=[True, False], kind="stable")
-    best = ordered["accuracy"].cummax().shift(fill_value=-math.inf)
-    return ordered[ordered["accuracy"] > best]
+def frontier(table: pd.DataFrame, margin: float = 0.01) -> pd.DataFrame:
+    """The lines, by cost (column `seconds`), whose accuracy is more than `margin` above that of every cheaper one of
+    them."""
+    kept: list[Any] = []
+    best = -math.inf
+    for i, line in table.sort_values(["seconds", "accuracy"], ascending=[True, False], kind="stable").iterrows():
+        if line["accuracy"] > best + margin:
+            kept, best = [*kept, i], line["accuracy"]
+    return table.loc[kept]
 
 
 def _heights(lines: Sequence[int], columns: int) -> list[int]:
