@@ -56,7 +56,9 @@ RECIPES: dict[str, dict[type[Method], Fields]] = {
         PartialFinetuning: {"iterations": 150, "lr": 1e-4},
         Prompting: {"words": "a drawing of a", "epochs": 6},
         Multimodal: {"epochs": 40, "batch": 32, "lr": 0.02},
-        MetaTransfer: alignment_rows.OURS | alignment_rows.FEW[1] | {"shot": 2, "iterations": 40},
+        MetaTransfer: {k: v for k, v in alignment_rows.OURS.items() if k != "way"}  # which the task gives
+        | alignment_rows.FEW[1]
+        | {"shot": 2, "iterations": 40},
         GTL: visual_rows.RECIPES["ours"],
     },
     "defaults": {},
@@ -85,7 +87,7 @@ class Task:
 
 
 def names(seed: int, shots: Sequence[int] = (1, 4)) -> Task:
-    """Categories of drawings from `shots` drawings a class of new concepts, and the class names as text rows.
+    """Of which category is a drawing of a new concept? Few drawings a class, and the class names as text rows.
 
     The episodes of notebook 10, without their validation rows.
     """
@@ -139,7 +141,7 @@ def new_modality(seed: int, shots: Sequence[int] = (1, 4)) -> Task:
 
 
 def visual(seed: int, shots: Sequence[int] = (1, 4)) -> Task:
-    """New categories of drawings from `shots` in colour and as many in one ink; the base has others, in colour.
+    """Of which new category is a drawing? Few in colour, as many in one ink; the base has other categories, in colour.
 
     The episodes of notebook 40, on features of the bridge, over concepts that it has not met.
     """

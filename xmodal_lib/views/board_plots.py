@@ -31,8 +31,8 @@ def shown(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     columns = {f"shots: {shot:g}": part for shot, part in percent(scores, "method", "shot").items()}
     columns |= {"to the best": pd.Series(behind, table.index), "p (Holm)": table["holm"].map(_probability),
                 "told apart": table["with_best"].map({True: "", False: "yes"}),
-                "fit, CPU s": table["fit seconds"].map("{:.2f}".format),
-                "first stage, CPU s": table["base seconds"].map("{:.2f}".format),
+                "fit, s": table["fit seconds"].map("{:.2f}".format),
+                "first stage, s": table["base seconds"].map("{:.2f}".format),
                 "numbers held": table["numbers"].map("{:,.0f}".format)}  # fmt: skip
     return pd.DataFrame(columns).loc[table.index]
 
