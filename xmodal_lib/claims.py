@@ -221,6 +221,11 @@ def link(row: Row, notebooks: Path) -> str:
     return f"{notebook}#cell-id={found[0]}"
 
 
+def anchor(place: str) -> str:
+    """A place of `link` as HTML: the number of its notebook, to click."""
+    return f'<a href="{place}">{place[:2]}</a>' if place else ""
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """Holm's step-down adjustment of p values (n,); NaN (not tested) stays, and does not count.
 
