@@ -27,7 +27,7 @@ LONGER = {  # (notebook, first line of the cell): why it may have more
     ("02_features", "import json"): "eleven imports",
     (
         "10_cross_modal_adaptation",
-        'source = "drawings"  # or imagenet, caltech101, dtd, ... of `xmodal data list`; any: the first that is here',
+        'source = "drawings"  # or caltech101, dtd, ... of `xmodal data list`; any: the first here; or your CSV',
     ): "parameters of eleven image sets",
     ("10_cross_modal_adaptation", "from dataclasses import replace"): "nothing but imports",
     ("11_audio_visual", "from dataclasses import replace"): "nothing but imports",
