@@ -299,10 +299,11 @@ class Costs:
         return pictures * (self.at("picture", "open") + self.at("picture", tower)) / 3600
 
     def memory(self, source: str) -> float:
-        """GB that a job holds for partial finetuning: the maps that it reads, and a copy of them for each episode."""
+        """GB that a job holds for partial finetuning: the maps that it reads; a copy of those that it asks, and another
+        while an episode is made; and a copy of those to learn from for each episode."""
         classes, tests, _ = SETS[source]
         drawn = classes * (sum(shot + min(shot, 4) for shot in SHOTS))
-        copies = sum(tests + classes * (2 * shot + min(shot, 4)) for shot in SHOTS)
+        copies = 2 * tests + sum(classes * (2 * shot + min(shot, 4)) for shot in SHOTS)
         return (tests + drawn + copies) * MAP_BYTES / 1e9 + self.at("before, GB", "float32")
 
 
@@ -352,8 +353,8 @@ included. Encoding takes {whole}. Reading all rows back, with their checksums, t
   the nine cells of partial finetuning, with a look at its validation maps every {every} iterations; to the other
   start of the linear probe; to other numbers of classes, on straight lines between the measured ones; to other shots,
   where only an epoch of Tip-Adapter-F (with their square), the looks and the number of steps of prompting change; to
-  data sets, draws and pictures. A job's memory is the maps of its pictures, an episode's copy of them for each number
-  of shots, and the program.
+  data sets, draws and pictures. A job's memory is the maps of its pictures, copies of them for the episodes (two of
+  what is asked, one a number of shots of what is learnt from), and the program.
 * **Assumed**: cores as fast as this one; no picture drawn twice, so the cache is at most this; no time in the queue.
   Left out: sentences ({sentence:.0f} ms each), the answers of all methods but partial finetuning, figures. Nothing
   was measured on a graphics card.

@@ -135,10 +135,11 @@ def test_views_give_so_many_times_the_rows(tiny: str) -> None:
 
 def test_the_cut_tower_is_the_tower(tiny: str) -> None:
     """With `deep` features come from the cached maps; the episodes on the maps are the same ones, item by item."""
-    whole, cut = (load("dtd", seed=1, shots=[1], encoder=tiny, views=1, deep=deep) for deep in (False, True))
+    whole, cut = (load("dtd", seed=1, shots=[1, 2], encoder=tiny, views=1, deep=deep) for deep in (False, True))
     (_, episode), (_, other) = whole.episodes([1])[0], cut.episodes([1])[0]
     assert torch.allclose(episode.support["image"].x, other.support["image"].x, atol=1e-5)
-    tail, ((_, maps),) = cut.deep_episodes([1])
+    tail, ((_, maps), (_, second)) = cut.deep_episodes([1, 2])
+    assert second.query is maps.query and torch.equal(maps.query["image"].pair, episode.query["image"].pair)
     assert torch.equal(maps.support["image"].pair, other.support["image"].pair)
     with torch.no_grad():
         assert torch.allclose(tail(maps.support["image"].x), other.support["image"].x, atol=1e-5)

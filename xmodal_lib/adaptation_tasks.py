@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,12 @@ class AdaptationTask:
         trunk, tail = self.cut
         maps = cache.extract(self.source, {"image": trunk}, tables=self.rows)
         task = self.on(maps | self.tables.only("text"))
-        return tail, [self._episode(task, k, trunk) for k in shots]
+        episodes: list[tuple[dict[str, Any], Episode]] = []
+        for shot in shots:
+            columns, drawn = self._episode(task, shot, trunk)
+            query = episodes[0][1].query if episodes else drawn.query  # maps are large, and all shots ask the same rows
+            episodes.append((columns, replace(drawn, query=query)))
+        return tail, episodes
 
     def _episode(self, task: CategoryTask, shot: int, encoder: Encoder) -> tuple[dict[str, Any], Episode]:
         drawn = task.episode(shot)
