@@ -25,6 +25,7 @@ from xmodal_lib.claims import (
     rows,
     shown,
     verdict,
+    write,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,6 +161,15 @@ def test_what_a_reader_sees_of_a_row() -> None:
 def test_every_row_leads_to_the_cell_that_shows_its_numbers() -> None:
     for listed in rows():
         assert bool(link(listed, ROOT / "notebooks")) == bool(listed.scores)
+
+
+def test_gains_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gained = gains([row()], {"10/draw:scores.parquet": many(0.05, 0.01, 12)})
+    write(gained, tmp_path / "claims_draws.csv")
+    monkeypatch.setattr("xmodal_lib.claims.files", lambda _: tmp_path)
+    pd.testing.assert_frame_equal(kept(), gained.round({"gain": 6}))
+    (tmp_path / "claims_draws.csv").unlink()
+    assert not len(kept()) and ledger([row()], kept())["verdict"].item() == "not run"
 
 
 def test_kept_draws_are_of_rows_of_the_ledger() -> None:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from xmodal_lib.evaluate import interval, paired
+from xmodal_lib.home import replacing
 
 MARGIN = 0.01  # accuracy; a smaller difference is no effect
 
@@ -160,6 +161,13 @@ def gains(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame]) -> pd.DataFr
     each = {row.id: _gain(row, draws.get(f"{row.job}:{row.file}")) for row in listed}
     parts = [pd.DataFrame({"id": name, "seed": g.index.astype(int), "gain": g.to_numpy()}) for name, g in each.items()]
     return pd.concat(parts, ignore_index=True)
+
+
+def write(gained: pd.DataFrame, path: str | Path) -> None:
+    """Save gains as the file that `kept` reads: points of accuracy as shares, six digits."""
+    with replacing(Path(path)) as partial:
+        said = "# a - b of each row of claims.yaml, by draw; `xmodal reproduce --profile claims 90` writes it\n"
+        partial.write_text(said + gained.round({"gain": 6}).to_csv(index=False, lineterminator="\n"), "utf-8")
 
 
 def kept() -> pd.DataFrame:
