@@ -205,9 +205,9 @@ def ledger(listed: Sequence[Row], gained: pd.DataFrame, enough: int = DRAWS) -> 
 def shown(table: pd.DataFrame, here: pd.DataFrame | None = None) -> pd.DataFrame:
     """Rows of a ledger as a reader wants them: what is printed, the effect in points (and draws), the verdict; and
     beside it the effects of another ledger of the same rows, `here`."""
-    columns = {"printed": table["published"], "effect (draws)": _effects(table), "verdict": table["verdict"]}
+    columns = {"printed": table["published"], "effect (draws)": effects(table), "verdict": table["verdict"]}
     if here is not None:
-        columns["here (draws)"] = _effects(here.loc[table.index])
+        columns["here (draws)"] = effects(here.loc[table.index])
     statement = table["kind"].map({"claim": "", "finding": "Released code: "}) + table["statement"]
     return pd.DataFrame(columns).set_axis(pd.Index(statement, name="statement"))
 
@@ -250,7 +250,8 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def _effects(table: pd.DataFrame) -> list[str]:
+def effects(table: pd.DataFrame) -> list[str]:
+    """Of each row of a ledger "+5.0 ± 1.2 (10)": mean and half of the interval in points, and the draws; "" without."""
     half = 100 * (table["high"] - table["low"]) / 2
     return [f"{100 * mean:+.1f}" + (f" ± {h:.1f}" if h == h else "") + f" ({n})" if n else ""
             for mean, h, n in zip(table["mean"], half, table["draws"], strict=True)]  # fmt: skip
