@@ -91,3 +91,13 @@ def test_too_many_shots_and_no_such_level(task: VisualTask) -> None:
         task.episodes("novel", shot=1000, seed=0)
     with pytest.raises(ValueError, match="there are category, concept"):
         drawings(1, level="family")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(4, 14))  # among them draws where computers or plants fell short
+def test_every_class_that_is_heard_has_enough_to_learn_from(seed: int) -> None:
+    rows = heard_rows(seed)[1]
+    for part in ("val", "novel"):
+        support, query = rows[f"{part} support"], rows[f"{part} query"]
+        for m in FOUR:
+            assert support[m].y.bincount(minlength=len(support.classes)).min() >= 5
+            assert query[m].y.unique().tolist() == list(range(len(support.classes)))

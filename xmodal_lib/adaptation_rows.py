@@ -23,7 +23,7 @@ from xmodal_lib import features
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.towers import split
 from xmodal_lib.episodes import Episode
-from xmodal_lib.evaluate import WITH_VAL, WITHOUT_VAL, both_tracks, evaluate, paired, summary
+from xmodal_lib.evaluate import WITH_VAL, WITHOUT_VAL, both_tracks, evaluate, paired, per_cent, summary
 from xmodal_lib.methods import (
     CLAP,
     ZSLP,
@@ -255,8 +255,7 @@ def second(frame: pd.DataFrame, track: str = WITH_VAL) -> pd.DataFrame:
             continue
         for _, gain in paired(own, ours, prior, by=["shot"]).iterrows():
             k = int(gain["shot"])
-            half = (gain["high"] - gain["low"]) / 2
-            here = f"{100 * gain['mean']:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
+            here = per_cent(gain["mean"], gain["low"], gain["high"], signed=True)
             there = f"{paper[ours_there, k] - paper[prior_there, k]:+.1f}" if (prior_there, k) in paper.index else ""
             lines.append({"method": method, "shot": k, "here": here, "paper": there})
     table = pd.DataFrame(lines).pivot(index="method", columns="shot", values=["here", "paper"])

@@ -25,7 +25,7 @@ from xmodal_lib.encoders.bridge import default_bridge
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.towers import named_towers, split
 from xmodal_lib.episodes import Episode
-from xmodal_lib.evaluate import interval
+from xmodal_lib.evaluate import interval, per_cent
 from xmodal_lib.own_tasks import own_task, with_words
 from xmodal_lib.published import published
 from xmodal_lib.sources import catalogue, emoji, few_shot
@@ -102,17 +102,24 @@ class AdaptationTask:
         """An episode for each number of shots, with `views` more rows of each drawn picture."""
         return [self._episode(self.task, k, self.towers["image"]) for k in shots]
 
-    def deep_episodes(self, shots: Sequence[int]) -> tuple[nn.Module, list[tuple[dict[str, Any], Episode]]]:
-        """The tail of the image tower, to be trained, and the same episodes on the maps below it.
+    def deep(self) -> tuple[Encoder, nn.Module, CategoryTask]:
+        """The image tower's trunk, its tail (to be trained), and the task on the maps between them.
 
         Raises:
             ValueError: the task was loaded without `deep`.
         """
         if self.cut is None:
             raise ValueError("the image tower was not cut in two; load the task with deep=True")
-        trunk, tail = self.cut
-        maps = cache.extract(self.source, {"image": trunk}, tables=self.rows)
-        task = self.on(maps | self.tables.only("text"))
+        maps = cache.extract(self.source, {"image": self.cut[0]}, tables=self.rows)
+        return *self.cut, self.on(maps | self.tables.only("text"))
+
+    def deep_episodes(self, shots: Sequence[int]) -> tuple[nn.Module, list[tuple[dict[str, Any], Episode]]]:
+        """The tail of the image tower, to be trained, and the same episodes on the maps below it.
+
+        Raises:
+            ValueError: the task was loaded without `deep`.
+        """
+        trunk, tail, task = self.deep()
         episodes: list[tuple[dict[str, Any], Episode]] = []
         for shot in shots:
             columns, drawn = self._episode(task, shot, trunk)
@@ -233,10 +240,10 @@ def _own(source: Source, shots: Sequence[int], made: Towers, *, seed: int, views
     for shot in shots:  # before the slow part
         first.episode(shot)
     tables = cache.extract(source, towers, tables=source.tables)
-    captions = {i: c.replace("_", " ") for i, c in source.by_item("image", "label").items()}
+    names = {c: c.replace("_", " ") for c in source.tables.classes}
+    captions = {i: names[c] for i, c in source.by_item("image", "label").items()}
     return AdaptationTask(source.name, source, towers, source.tables.only("image"), on, tables, cut, views,
-                          captions=captions, names={c: c.replace("_", " ") for c in source.tables.classes},
-                          report=source.report)  # fmt: skip
+                          captions=captions, names=names, report=source.report)  # fmt: skip
 
 
 def _here(root: str, prompts: str | Sequence[str]) -> tuple[str, Source]:
@@ -330,5 +337,4 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _said(cell: Any) -> str:
-    half = (cell.high - cell.low) / 2
-    return f"{100 * cell.mean:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
+    return per_cent(cell.mean, cell.low, cell.high)

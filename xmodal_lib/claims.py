@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from xmodal_lib.evaluate import interval, paired
+from xmodal_lib.evaluate import interval, paired, per_cent
 from xmodal_lib.home import replacing
 
 MARGIN = 0.01  # accuracy; a smaller difference is no effect
@@ -40,15 +40,15 @@ class Claim:
 
 
 def verdict(mean: float, low: float, high: float, margin: float = MARGIN) -> str:
-    """supported: interval above 0 and mean at least the margin; contradicted: interval below 0 and mean beyond the
-    margin; no effect: interval inside the margin; else inconclusive (also where there is no interval).
+    """supported: interval above 0 and mean at least the margin; contradicted: interval below 0; no effect: interval
+    inside the margin; else inconclusive (also where there is no interval).
 
     >>> verdict(0.05, 0.02, 0.08), verdict(-0.02, -0.03, -0.01), verdict(0.0, -0.004, 0.004), verdict(0.05, -0.1, 0.2)
     ('supported', 'contradicted', 'no effect', 'inconclusive')
     """
     if low > 0 and mean >= margin:
         return "supported"
-    if high < 0 and mean <= -margin:
+    if high < 0:
         return "contradicted"
     if -margin < low and high < margin:
         return "no effect"
@@ -156,7 +156,8 @@ def gains(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame]) -> pd.DataFr
     a line for each draw that has both.
 
     Raises:
-        ValueError: a table of draws lacks a column that a row names.
+        ValueError: a table of draws lacks a column that a row names, or the two methods were measured on different
+            values of a column that it does not name.
     """
     each = {row.id: _gain(row, draws.get(f"{row.job}:{row.file}")) for row in listed}
     parts = [pd.DataFrame({"id": name, "seed": g.index.astype(int), "gain": g.to_numpy()}) for name, g in each.items()]
@@ -252,16 +253,16 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def effects(table: pd.DataFrame) -> list[str]:
     """Of each row of a ledger "+5.0 ± 1.2 (10)": mean and half of the interval in points, and the draws; "" without."""
-    half = 100 * (table["high"] - table["low"]) / 2
-    return [f"{100 * mean:+.1f}" + (f" ± {h:.1f}" if h == h else "") + f" ({n})" if n else ""
-            for mean, h, n in zip(table["mean"], half, table["draws"], strict=True)]  # fmt: skip
+    columns = (table[name] for name in ("mean", "low", "high", "draws"))
+    return [f"{per_cent(mean, low, high, signed=True)} ({n})" if n else ""
+            for mean, low, high, n in zip(*columns, strict=True)]  # fmt: skip
 
 
 def _gain(row: Row, frame: pd.DataFrame | None) -> pd.Series:
     """Differences a - b by seed, of each draw that has both on all that the row names; none where there is no such."""
     if frame is None:
         return pd.Series(dtype=float)
-    both = []
+    both, parts = [], []
     for method, only in ((row.a, row.only_a), (row.b, row.only_b)):
         at = {"method": method, **({"metric": row.metric} if row.metric else {}), **row.where, **only}
         if lacking := [column for column in at if column not in frame]:
@@ -271,10 +272,17 @@ def _gain(row: Row, frame: pd.DataFrame | None) -> pd.Series:
             part = part[
                 part[column].astype(str).isin([str(v) for v in (value if isinstance(value, list) else [value])])
             ]
+        parts.append(part)
         asked = [column for column, value in (row.where | only).items() if isinstance(value, list)]
         cells = part.groupby(["seed", *asked])["value"].mean().groupby("seed")
         whole = math.prod(len((row.where | only)[column]) for column in asked)
         both.append(cells.mean()[cells.size() == whole] if len(part) else pd.Series(dtype=float))
+    named = {"method", "seed", "value", *row.only_a, *row.only_b}
+    for column in frame.columns.difference([*named]) if all(map(len, parts)) else ():
+        one, other = (set(part[column].dropna().astype(str)) for part in parts)
+        if one and other and one != other:
+            raise ValueError(f"claims.yaml, {row.id}: {row.a} has {column} {', '.join(sorted(one))} and {row.b} "
+                             f"{', '.join(sorted(other))}; name the {column} to compare")  # fmt: skip
     return (both[0] - both[1]).dropna()
 
 

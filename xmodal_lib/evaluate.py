@@ -121,6 +121,16 @@ def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
+def per_cent(mean: float, low: float = math.nan, high: float = math.nan, *, signed: bool = False) -> str:
+    """A share and its interval as one reads them; the mean alone where there is no interval.
+
+    >>> per_cent(0.412, 0.4, 0.424), per_cent(0.05, 0.03, 0.07, signed=True), per_cent(0.5)
+    ('41.2 ± 1.2', '+5.0 ± 2.0', '50.0')
+    """
+    half = 100 * (high - low) / 2
+    return (f"{100 * mean:+.1f}" if signed else f"{100 * mean:.1f}") + (f" ± {half:.1f}" if half == half else "")
+
+
 def summary(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Mean, low, high (95 % interval over draws) and n, the number of draws, for each group.
 

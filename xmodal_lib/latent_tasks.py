@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from xmodal_lib import adaptation_tasks, alignment_rows, alignment_tasks, multimodal_tasks, visual_rows, visual_tasks
-from xmodal_lib import features as cache
 from xmodal_lib.methods import MLA, AdapterProbe, Joint, LinearProbe, PartialFinetuning, ZeroShot
 from xmodal_lib.methods.gtl import GTL
 from xmodal_lib.sources import emoji
@@ -103,13 +102,11 @@ def adaptation(seed: int, *, length: int = 0, features: str = "", source: str = 
     if own and (source.endswith(".json") or not Path(source).exists()):
         raise ValueError(f"source={source!r}; there are drawings, or the path of your own CSV or folder of pictures")
     given = adaptation_tasks.load(source, seed=seed, shots=[1], deep=True, features=features)
-    assert given.cut is not None
-    (trunk, tail), task, tables = given.cut, given.task, given.tables
+    task, tables = given.task, given.tables
+    _, tail, deep_task = given.deep()
     asked = task.pools["query"]
     words = task.prompts if own else _names(given.source, task, tables)
     rows = asked | words
-    deep = cache.extract(given.source, {"image": trunk}, tables=given.rows)
-    deep_task = given.on(deep | tables.only("text"))
     learnt = task.pools["support"].labels().bincount(minlength=len(task.classes))
     shots = min(SHOTS, int(learnt.min()))
     learn, deep_learn = (t.episode(shots).support for t in (task, deep_task))

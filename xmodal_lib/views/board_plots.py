@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from xmodal_lib.evaluate import per_cent
 from xmodal_lib.views.notebook import percent
 from xmodal_lib.views.plots import COLOURS, GREY, WIDE, Picture, styled
 
@@ -25,9 +26,8 @@ def shown(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """`leaderboard.board` of one task as a reader wants it, its lines in order: accuracy by number of shots (`scores`:
     `summary` by method and shot), what it is behind the best, and what it costs."""
     table = table.set_index("method")
-    half = 100 * (table["high"] - table["low"]) / 2
-    behind = [f"{100 * mean:+.1f}" + (f" ± {h:.1f}" if h == h else "") if own != best else "" for own, best, mean, h in
-              zip(table.index, table["reference"], table["mean"], half, strict=True)]  # fmt: skip
+    lines = table[["reference", "mean", "low", "high"]].itertuples()
+    behind = [per_cent(*gain, signed=True) if own != best else "" for own, best, *gain in lines]
     columns = {f"shots: {shot:g}": part for shot, part in percent(scores, "method", "shot").items()}
     columns |= {"to the best": pd.Series(behind, table.index), "p (Holm)": table["holm"].map(_probability),
                 "told apart": table["with_best"].map({True: "", False: "yes"}),

@@ -51,10 +51,9 @@ def show_source(thing: Callable[..., Any]) -> Markdown:
 
 def percent(frame: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
     """A summary (columns mean, low, high) as a table of per cent with its interval: "41.2 ± 1.3"."""
-    half = (frame["high"] - frame["low"]) / 2
-    cell = [
-        f"{100 * m:.1f}" + (f" ± {100 * h:.1f}" if h == h else "") for m, h in zip(frame["mean"], half, strict=True)
-    ]
+    from xmodal_lib.evaluate import per_cent  # with torch, which the explorer does without
+
+    cell = [per_cent(*line) for line in frame[["mean", "low", "high"]].itertuples(index=False)]
     table = frame.assign(cell=cell).pivot(index=index, columns=columns, values="cell")
     table = table.reindex(index=frame[index].unique(), columns=sorted(frame[columns].unique()))
     return table.rename_axis(columns=columns).fillna("")
