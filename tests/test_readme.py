@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -98,3 +99,8 @@ def test_the_table_of_methods_names_every_class_its_file_and_its_notebooks() -> 
         named |= {name: named.get(name, "") + method for name in re.findall(r"^class (\w+)", text, re.M)}
     missing = {kind.__name__ for kind in METHODS.values() if f"`{kind.__name__}`" not in named.get(kind.__name__, "")}
     assert not missing, f"not in the line of their file: {missing}"
+
+
+def test_the_papers_numbers_and_ours_are_those_of_the_ledger() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "ledger_table.py"))["table"]()
+    assert made in README, "print the table anew: python docs/ledger_table.py"

@@ -156,8 +156,8 @@ def gains(listed: Sequence[Row], draws: Mapping[str, pd.DataFrame]) -> pd.DataFr
     a line for each draw that has both.
 
     Raises:
-        ValueError: a table of draws lacks a column that a row names, or the two methods were measured on different
-            values of a column that it does not name.
+        ValueError: a table of draws lacks a column that a row names, or the two methods were measured with different
+            numbers of shots and it names none.
     """
     each = {row.id: _gain(row, draws.get(f"{row.job}:{row.file}")) for row in listed}
     parts = [pd.DataFrame({"id": name, "seed": g.index.astype(int), "gain": g.to_numpy()}) for name, g in each.items()]
@@ -277,12 +277,11 @@ def _gain(row: Row, frame: pd.DataFrame | None) -> pd.Series:
         cells = part.groupby(["seed", *asked])["value"].mean().groupby("seed")
         whole = math.prod(len((row.where | only)[column]) for column in asked)
         both.append(cells.mean()[cells.size() == whole] if len(part) else pd.Series(dtype=float))
-    named = {"method", "seed", "value", *row.only_a, *row.only_b}
-    for column in frame.columns.difference([*named]) if all(map(len, parts)) else ():
-        one, other = (set(part[column].dropna().astype(str)) for part in parts)
-        if one and other and one != other:
-            raise ValueError(f"claims.yaml, {row.id}: {row.a} has {column} {', '.join(sorted(one))} and {row.b} "
-                             f"{', '.join(sorted(other))}; name the {column} to compare")  # fmt: skip
+    if all(map(len, parts)) and "shot" in frame and "shot" not in row.only_a | row.only_b:
+        one, other = (sorted(part["shot"].unique()) for part in parts)
+        if one != other:
+            raise ValueError(f"claims.yaml, {row.id}: {row.a} has shot {', '.join(map(str, one))} and {row.b} "
+                             f"{', '.join(map(str, other))}; name the shot to compare")  # fmt: skip
     return (both[0] - both[1]).dropna()
 
 

@@ -127,8 +127,8 @@ def per_cent(mean: float, low: float = math.nan, high: float = math.nan, *, sign
     >>> per_cent(0.412, 0.4, 0.424), per_cent(0.05, 0.03, 0.07, signed=True), per_cent(0.5)
     ('41.2 ± 1.2', '+5.0 ± 2.0', '50.0')
     """
-    half = 100 * (high - low) / 2
-    return (f"{100 * mean:+.1f}" if signed else f"{100 * mean:.1f}") + (f" ± {half:.1f}" if half == half else "")
+    points, half = round(100 * mean, 1) + 0.0, 100 * (high - low) / 2  # + 0.0: no "-0.0"
+    return (f"{points:+.1f}" if signed else f"{points:.1f}") + (f" ± {half:.1f}" if half == half else "")
 
 
 def summary(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.DataFrame:
