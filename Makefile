@@ -17,7 +17,7 @@ EXAMPLES ?= 10000
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce   run every notebook that is not up to date; PROFILE=quick|default|full|paper, JOBS=n"
+	@echo "make reproduce   run every notebook that is not up to date; PROFILE=quick|default|full|claims|paper, JOBS=n"
 	@echo "make test        ruff, mypy, unit tests, and the notebooks as they are committed; WORKERS=n"
 	@echo "make lab         JupyterLab on the notebooks"
 	@echo "make notebooks   execute the committed notebooks in place, where code changed"

@@ -204,9 +204,11 @@ def ledger(listed: Sequence[Row], gained: pd.DataFrame, enough: int = DRAWS) -> 
 
 
 def shown(table: pd.DataFrame, here: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Rows of a ledger as a reader wants them: what is printed, the effect in points (and draws), the verdict; and
-    beside it the effects of another ledger of the same rows, `here`."""
-    columns = {"printed": table["published"], "effect (draws)": effects(table), "verdict": table["verdict"]}
+    """Rows of a ledger as a reader wants them: where the paper says it and what it prints, the effect in points (and
+    draws), the verdict; and beside it the effects of another ledger of the same rows, `here`."""
+    where = table["source"].str.replace(r"^.* et al\., ", "", regex=True)
+    printed = where + table["published"].map(lambda words: f": {words}" if words else "")
+    columns = {"source, and what it prints": printed, "effect (draws)": effects(table), "verdict": table["verdict"]}
     if here is not None:
         columns["here (draws)"] = effects(here.loc[table.index])
     statement = table["kind"].map({"claim": "", "finding": "Released code: "}) + table["statement"]

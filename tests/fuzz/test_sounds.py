@@ -49,7 +49,7 @@ def test_any_sound_is_read_or_refused_in_a_line(folder: Path, data: st.DataObjec
     raw = file.getvalue()
     path.write_bytes(data.draw(damaged(raw)) if data.draw(st.integers(0, 3)) else raw)
     try:
-        manifest._check_audio(path.read_bytes())
+        manifest._check_audio(path)
         passed = True
     except Exception:
         passed = False

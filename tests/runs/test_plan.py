@@ -36,6 +36,22 @@ def test_an_axis_that_both_have_is_matched(project: Path) -> None:
         make_plan(project)
 
 
+def test_what_others_wait_for_goes_first_within_some_places(project: Path) -> None:
+    small = (project / "params" / "10_small.yaml").read_text()
+    (project / "params" / "90_last.yaml").write_text(small.replace("10_small/draw", "90_last/draw"))
+    urgent = make_plan(project).urgent()
+    assert sorted(urgent, key=urgent.__getitem__, reverse=True) == [
+        "10_small/draw/seed=1", "10_small/draw/seed=2", "90_last/draw/seed=1", "90_last/draw/seed=2",
+        "10_small/report", "90_last/report"]  # fmt: skip
+    (project / "params" / "10_small.yaml").write_text(small.replace("[1, 2]", str(list(range(30)))))
+    urgent = make_plan(project).urgent()  # a table does not wait for all draws of later notebooks
+    assert urgent["10_small/draw/seed=29"] > urgent["10_small/report"]
+    write_far = small.replace("10_small/draw", "95_far/draw").replace("[1, 2]", str(list(range(30))))
+    (project / "params" / "95_far.yaml").write_text(write_far)
+    urgent = make_plan(project).urgent()
+    assert urgent["10_small/report"] > urgent["95_far/draw/seed=29"]
+
+
 def test_one_job_sheet_and_profiles(project: Path) -> None:
     (project / "params" / "20_more.yaml").write_text(
         "notebook: notebooks/10_small.ipynb\nneeds: {values: 10_small/draw/metrics}\nmatrix: {scale: [0.5, 2]}\n"

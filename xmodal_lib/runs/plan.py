@@ -45,6 +45,7 @@ from xmodal_lib.runs import provenance
 RESULTS = "results"
 LARGEST = 1_000_000  # values in a YAML file
 MOST_JOBS = 100_000  # of one sheet's matrix
+AHEAD = 10  # places in the order of jobs
 SHOWN = 200  # characters of a value that a message shows
 FILE = re.compile(r"[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*")  # below `out`; Snakemake gives braces a meaning
 
@@ -142,6 +143,17 @@ class Plan:
                 raise ValueError(unknown("target", target, self._names()))
             chosen += [job for job in found if job not in chosen]
         return chosen
+
+    def urgent(self) -> dict[str, int]:
+        """{job: the higher, the sooner}: the order of the plan, but a job is AHEAD places earlier for each job of the
+        longest chain that waits for it. So tables come one by one, and no core is left idle beside a long last draw."""
+        makers = {file: job.name for job in self.jobs for file in job.files}
+        needs = {job.name: {makers[file] for file in job.inputs if file in makers} for job in self.jobs}
+        waiting = dict.fromkeys(needs, 0)
+        for name in reversed(list(TopologicalSorter(needs).static_order())):
+            for need in needs[name]:
+                waiting[need] = max(waiting[need], waiting[name] + 1)
+        return {job.name: len(self.jobs) - n + AHEAD * waiting[job.name] for n, job in enumerate(self.jobs)}
 
     def _names(self) -> list[str]:
         parts = [job.name.split("/") for job in self.jobs]

@@ -269,8 +269,9 @@ def _hashes(root: Path, modality: str, lines: Sequence[Line]) -> list[bytes]:
     check, hashes = {"image": _check_image, "audio": _check_audio}[modality], []
     for line in tqdm(lines, desc=f"checking {modality} files", unit="file", disable=len(lines) < MANY):
         try:
-            raw = (root / line.cells[modality]).read_bytes()
-            check(raw)
+            path = root / line.cells[modality]
+            raw = path.read_bytes()
+            check(path)
         except Exception as error:  # decoders raise errors of a dozen kinds
             raise ValueError(
                 f"{line.where}, column {modality}: {line.cells[modality]!r} cannot be read ({said_by(error)}); "
@@ -280,12 +281,12 @@ def _hashes(root: Path, modality: str, lines: Sequence[Line]) -> list[bytes]:
     return hashes
 
 
-def _check_image(raw: bytes) -> None:
-    _decode_image(io.BytesIO(raw), quick=True)
+def _check_image(path: Path) -> None:
+    _decode_image(path, quick=True)
 
 
-def _check_audio(raw: bytes) -> None:
-    wave, rate = _decode_audio(io.BytesIO(raw))
+def _check_audio(path: Path) -> None:
+    wave, rate = _decode_audio(path)
     if not len(wave):
         raise ValueError("no samples")
     resampling(rate)
@@ -339,7 +340,7 @@ def resampling(rate: int) -> tuple[int, int]:
     return rate, RATE
 
 
-def _decode_image(file: Path | io.BytesIO, quick: bool = False) -> Image.Image:
+def _decode_image(path: Path, quick: bool = False) -> Image.Image:
     """A picture as RGB; `quick` decodes a JPEG at an eighth of its size, which shows whether it is whole.
 
     Raises:
@@ -348,7 +349,7 @@ def _decode_image(file: Path | io.BytesIO, quick: bool = False) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF, a large picture: neither harms the pixels
-        with Image.open(file) as image:
+        with Image.open(path) as image:
             if max(image.size) > LONGEST * min(image.size):
                 raise ValueError(f"{image.width} x {image.height} pixels; no side may be {LONGEST} times the other")
             if quick:
@@ -367,13 +368,14 @@ def _decode_image(file: Path | io.BytesIO, quick: bool = False) -> Image.Image:
         return upright.convert("RGB")
 
 
-def _decode_audio(file: Path | io.BytesIO) -> tuple[np.ndarray, int]:
-    """(T,) float32 of channels averaged, and its rate. libsndfile's own errors are RuntimeErrors.
+def _decode_audio(path: Path) -> tuple[np.ndarray, int]:
+    """(T,) float32 of channels averaged, and its rate. libsndfile's own errors are RuntimeErrors. Of a file and
+    not of its bytes: where they are damaged it seeks before the first, and cannot be told that this failed.
 
     Raises:
         ValueError: a sample is not a finite number, or far out of -1..1.
     """
-    wave, rate = soundfile.read(file, dtype="float32", always_2d=True)  # (T, channels)
+    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
     if not np.isfinite(wave).all():
         raise ValueError("samples are not finite numbers")
     if len(wave) and (loudest := float(np.abs(wave).max())) > LOUDEST:
