@@ -1,6 +1,6 @@
 """Prints the README's table of the papers' numbers and ours, from the ledger's ten draws."""
 
-from xmodal_lib.claims import effects, kept, ledger, rows
+from xmodal_lib.ledger import decided, effects, kept, rows
 
 HEAD = ["| difference | paper | file | notebook | paper's number | ours | verdict | why different |", "|---" * 8 + "|"]
 LINES = [  # what is compared; paper; file of methods; row of the ledger; why the two differ, as far as we know
@@ -33,7 +33,7 @@ LINES = [  # what is compared; paper; file of methods; row of the ledger; why th
 
 def table() -> str:
     listed = {row.id: row for row in rows()}
-    found = ledger(rows(), kept()).set_index("id")
+    found = decided(rows(), kept()).set_index("id")
     ours = dict(zip(found.index, effects(found), strict=True))
     lines = []
     for what, paper, file, name, why in LINES:

@@ -55,6 +55,18 @@ def test_the_digest_is_of_code_only(package: Path, tmp_path: Path) -> None:
     assert len({first, second, provenance.code_digest(notebook)}) == 3
 
 
+def test_a_data_file_counts_where_the_code_names_it(package: Path, tmp_path: Path) -> None:
+    notebook = tmp_path / "n.ipynb"
+    write_notebook(notebook, "seed = 0", "from xmodal_lib.methods import head\nhead()")
+    first = provenance.code_digest(notebook)
+    (package / "rows.csv").write_text("1")
+    assert provenance.code_digest(notebook) == first
+    (package / "tables.py").write_text('rows = open("rows.csv").read()\n')
+    second = provenance.code_digest(notebook)
+    (package / "rows.csv").write_text("2")
+    assert len({first, second, provenance.code_digest(notebook)}) == 3
+
+
 def test_strings_that_look_like_comments_stay() -> None:
     assert provenance.bare('x = "# no comment"  # comment\n') == 'x = "# no comment"'
     assert provenance.bare("not python (") == "not python ("

@@ -26,7 +26,8 @@ VERSIONS = ["xmodal", "torch", "torchvision", "torchaudio", "open_clip_torch", "
 
 
 def code_digest(notebook: Path) -> str:
-    """16 hex digits of a notebook's code cells, their tags, and the library modules that they import.
+    """16 hex digits of a notebook's code cells, their tags, the library modules that they import, and the data files of
+    the library that these name ("claims.yaml").
 
     Outputs, markdown, comments, docstrings and blank lines do not count. Modules count transitively; an
     `__init__.py` that is only passed through on the way to a module, or that only re-exports the name, does not.
@@ -36,7 +37,10 @@ def code_digest(notebook: Path) -> str:
     for source, _ in code_cells(notebook):
         _follow(source, PACKAGE, found)
     root = package_folder()
-    parts += [(path.relative_to(root).as_posix(), bare(path.read_text("utf-8"))) for path in sorted(found)]
+    sources = {path.relative_to(root).as_posix(): bare(path.read_text("utf-8")) for path in sorted(found)}
+    parts += [*sources.items()]
+    named = "\n".join(sources.values())
+    parts += [(path.name, file_digest(path)) for path in data_files() if f'"{path.name}"' in named]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -92,6 +96,12 @@ def package_folder() -> Path:
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"the package {PACKAGE} is not installed; run: pip install -e .")
     return Path(spec.origin).parent
+
+
+def data_files() -> list[Path]:
+    """What the library brings along that is no code."""
+    files = (path for path in package_folder().rglob("*.*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path for path in files if path.suffix not in (".py", ".pyc"))
 
 
 def _follow(source: str, package: str, found: set[Path]) -> None:
