@@ -30,15 +30,16 @@ from xmodal_lib.home import Unusable, home, replacing
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
 
-BLOCK = 256  # rows that one process takes at a time
+BLOCK = 1024  # rows that one process takes at a time
 
 
 def extract(source: Source, encoders: Mapping[str, Encoder], *, tables: Tables | None = None,
-            batch: int = 32, progress: bool = True) -> Tables:  # fmt: skip
+            progress: bool = True) -> Tables:  # fmt: skip
     """Tables whose x are features, (n, *width) float32, of the rows of `tables` (default: all rows of the source).
 
-    The result has the modalities of `encoders`, and no other. Memory is bounded by the batch while extracting. Rows
-    that are in the cache are read; safe to run several times at once.
+    The result has the modalities of `encoders`, and no other. Memory is bounded by the encoder's batch while
+    extracting. Rows that are in the cache are read, and are the same bit for bit as if they were computed with the
+    others now; safe to run several times at once.
 
     Raises:
         ValueError: an encoder is given for a modality that the tables do not have, or `tables` hold no row numbers
@@ -52,7 +53,7 @@ def extract(source: Source, encoders: Mapping[str, Encoder], *, tables: Tables |
         if x.dtype != torch.int64 or x.ndim != 1 or (len(x) and not 0 <= int(x.min()) <= int(x.max()) < n):
             raise ValueError(f"{m}: x must be row numbers 0..{n - 1} of {source.name!r}, int64 (n,); "
                              f"it is {x.dtype} of shape {tuple(x.shape)}")  # fmt: skip
-    rows = {m: replace(tables[m], x=_features(source, m, e, tables[m].x, batch, progress)) for m, e in encoders.items()}
+    rows = {m: replace(tables[m], x=_features(source, m, e, tables[m].x, progress)) for m, e in encoders.items()}
     return Tables(rows, tables.classes)
 
 
@@ -84,9 +85,9 @@ def load(path: Path | str) -> Tables:
     return Tables(rows, classes)
 
 
-def _features(source: Source, modality: str, encoder: Encoder, rows: Tensor, batch: int, progress: bool) -> Tensor:
+def _features(source: Source, modality: str, encoder: Encoder, rows: Tensor, progress: bool) -> Tensor:
     if encoder.trunk is not None:
-        below = _features(source, modality, encoder.trunk, rows, batch, progress)
+        below = _features(source, modality, encoder.trunk, rows, progress)
         with torch.no_grad():
             parts = [encoder.module(part).float() for part in below.split(1024)]
         return torch.cat(parts) if parts else torch.empty(0, *encoder.width)
@@ -98,7 +99,7 @@ def _features(source: Source, modality: str, encoder: Encoder, rows: Tensor, bat
         with FileLock(folder / "lock"):
             cache.prepare()
         title = f"{source.name} {modality}: {encoder.name}"
-        cache.fill(wanted, source.open[modality], batch, title if progress else None)
+        cache.fill(wanted, source.open[modality], title if progress else None)
     return cache.read(rows.numpy())
 
 
@@ -131,7 +132,7 @@ class _Cache:
                 np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
                 file.truncate(file.tell() + dtype.itemsize * math.prod(shape))
 
-    def fill(self, rows: np.ndarray, open_row: Callable[[int], Any], batch: int, title: str | None) -> None:
+    def fill(self, rows: np.ndarray, open_row: Callable[[int], Any], title: str | None) -> None:
         """Compute those of these rows that are missing; what is done stays, whenever the process ends.
 
         Rows are taken in blocks, each under a lock. A block that another process has is left for the end, when it is
@@ -147,12 +148,12 @@ class _Cache:
                         block = blocks.pop(k)
                         todo = self.missing(block)
                         bar.update(len(block) - len(todo))
-                        self._fill(todo, open_row, batch, bar)
+                        self._fill(todo, open_row, bar)
 
-    def _fill(self, rows: np.ndarray, open_row: Callable[[int], Any], batch: int, bar: tqdm) -> None:
+    def _fill(self, rows: np.ndarray, open_row: Callable[[int], Any], bar: tqdm) -> None:
         with (self.folder / "x.npy").open("r+b") as x, (self.folder / "sums.npy").open("r+b") as sums:
-            for start in range(0, len(rows), batch):
-                part = rows[start : start + batch]
+            for start in range(0, len(rows), self.encoder.batch):
+                part = rows[start : start + self.encoder.batch]
                 values = self._compute(part, open_row)
                 self._write("x", x, part, values)
                 x.flush()  # a checksum follows its row: a kill in between leaves the row to be done again

@@ -216,5 +216,5 @@ def _said(row: Row, line: pd.Series, enough: int) -> str:
     if line["draws"] < enough:
         return "too few draws"
     found = verdict(line["mean"], line["low"], line["high"], row.margin)
-    decided = found not in ("supported", "contradicted") or line["holm"] < 0.05
-    return found if decided else "inconclusive"
+    holds = found not in ("supported", "contradicted") or line["holm"] < 0.05
+    return found if holds else "inconclusive"

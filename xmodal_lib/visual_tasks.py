@@ -153,9 +153,9 @@ def heard_rows(seed: int, *, modalities: Sequence[str] = FOUR) -> tuple[Source, 
         asked = _asked(own["image"], "category", "category", rng)
         learnt = {m: frame.loc[~frame["family"].isin(asked), "category"].value_counts() for m, frame in own.items()}
         names = [c for c in names if all(n.get(c, 0) >= ENOUGH for n in learnt.values())]
+        own = {m: frame[frame["category"].isin(names)] for m, frame in own.items()}
         for role, inside in (("support", False), ("query", True)):
-            held = {m: frame[(frame["family"].isin(asked) == inside) & frame["category"].isin(names)]
-                    for m, frame in own.items()}  # fmt: skip
+            held = {m: frame[frame["family"].isin(asked) == inside] for m, frame in own.items()}
             rows[f"{part} {role}"] = _tables(held, names, "category")
     return source, rows
 

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,24 @@ def test_encoder_is_frozen_and_knows_its_width():
     encoder = Encoder("line", nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)), lengths, sample="a")
     assert encoder.width == (3,)
     assert not encoder.train().training and not any(p.requires_grad for p in encoder.parameters())
-    assert torch.equal(encoder.encode(["ab", "c"]), encoder(encoder.prepare(["ab", "c"])))
+    torch.testing.assert_close(encoder.encode(["ab", "c"]), encoder(encoder.prepare(["ab", "c"])))
+    assert encoder.encode([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 13])
+def test_a_batch_is_always_full(n):
+    seen = []
+
+    class Counting(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x
+
+    encoder = Encoder("counting", Counting(), lengths, sample="a", batch=6)
+    seen.clear()
+    items = np.array(["x" * i for i in range(n)], dtype=object)  # any sequence
+    assert torch.equal(encoder.encode(items), lengths(items))
+    assert set(seen) == {6}
 
 
 def test_digest_follows_weights_mode_and_trunk():
@@ -27,17 +45,18 @@ def test_digest_follows_weights_mode_and_trunk():
         Encoder("a", second, lengths, sample="a", mode="x"),
         Encoder("a", first, lengths, sample="a", mode="y"),
         Encoder("a", first, lengths, sample="a", mode="x", float16=True),
+        Encoder("a", first, lengths, sample="a", mode="x", batch=1),
         Encoder("a", nn.Identity(), trunk=encoder),
         Encoder("a", nn.Linear(3, 2), trunk=encoder),
     ]
-    assert len({encoder.digest, *(other.digest for other in others)}) == 6
+    assert len({encoder.digest, *(other.digest for other in others)}) == 7
 
 
 def test_head_on_a_trunk():
     trunk = Encoder("trunk", nn.Linear(2, 3), lengths, sample="a")
     head = Encoder("head", nn.Linear(3, 5), trunk=trunk)
     assert head.width == (5,)
-    assert torch.equal(head.encode(["abc"]), head.module(trunk.encode(["abc"])))
+    torch.testing.assert_close(head.encode(["abc"]), head.module(trunk.encode(["abc"])))
     with pytest.raises(ValueError, match="not both"):
         Encoder("head", nn.Identity())
 

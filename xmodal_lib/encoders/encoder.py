@@ -19,13 +19,16 @@ class Encoder(nn.Module):
     `prepare` makes a batch of raw items; `sample` is any one of them, from which `width` is found. `mode` says what the
     weights do not (preprocessing, options): it enters the digest. With a `trunk` instead, `module` is applied to the
     trunk's rows, and the feature cache keeps the trunk's, so that several heads on one trunk cost one extraction.
-    `float16` halves the cache: its rows are stored as float16.
+    `float16` halves the cache: its rows are stored as float16. `batch` items go through the module at once, always so
+    many: sums over another number of rows are made in another order, and end in other last digits. Where `prepare`
+    pads items to the longest of a batch, batches of 1 keep a row from what is beside it.
     """
 
     pretrained = True  # `reinitialise` leaves it as it is
 
     def __init__(self, name: str, module: nn.Module, prepare: Prepare | None = None, *, sample: Any = None,
-                 mode: str = "", trunk: Encoder | None = None, float16: bool = False) -> None:  # fmt: skip
+                 mode: str = "", trunk: Encoder | None = None, float16: bool = False,
+                 batch: int = 16) -> None:  # fmt: skip
         super().__init__()
         if (prepare is None) == (trunk is None):
             raise ValueError(f"encoder {name!r}: either `prepare` or a `trunk` that prepares is needed, not both")
@@ -33,13 +36,15 @@ class Encoder(nn.Module):
         self.mode = mode
         self.about: dict[str, Any] = {}  # how it was made, where that is known; "recipe": see `recipes`
         self.float16 = float16
+        self.batch: int = trunk.batch if trunk is not None else batch
         self.module = module
         self.trunk = trunk
         self.prepare: Prepare = trunk.prepare if trunk is not None else prepare  # type: ignore[assignment]
         self.sample: Any = trunk.sample if trunk is not None else sample
-        self.digest: str = digest_of(module, f"{mode} {float16} {trunk.digest if trunk is not None else ''}")
+        below = trunk.digest if trunk is not None else ""
+        self.digest: str = digest_of(module, f"{mode} {float16} {self.batch} {below}")
         self.eval().requires_grad_(False)
-        self.width = tuple(self.encode([self.sample]).shape[1:])  # shape of one row
+        self.width = tuple(self(self.prepare([self.sample])).shape[1:])  # shape of one row
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tensor:
@@ -50,8 +55,10 @@ class Encoder(nn.Module):
         return self.module(*(part.to(device) for part in parts)).float()
 
     def encode(self, items: Sequence[Any]) -> Tensor:
-        """Raw items -> (n, *width), without the cache."""
-        return self(self.prepare(items))
+        """Raw items -> (n, *width), without the cache; the last batch is filled up with its last item."""
+        filled = [*items, *list(items[-1:]) * (-len(items) % self.batch)]
+        parts = [self(self.prepare(filled[i : i + self.batch])) for i in range(0, len(filled), self.batch)]
+        return torch.cat(parts)[: len(items)] if parts else torch.empty(0, *self.width)
 
     def train(self, mode: bool = True) -> Self:
         """Frozen: stays in evaluation mode."""

@@ -89,7 +89,7 @@ def minilm() -> Encoder:
     def tokens(items: Sequence[str]) -> Tensor:
         return tokenizer(list(items), padding=True, truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
 
-    encoder = Encoder("minilm-l6", tower, tokens, sample="a", mode=f"mean {TOKENS}")
+    encoder = Encoder("minilm-l6", tower, tokens, sample="a", mode=f"mean {TOKENS}", batch=1)
     encoder.about["recipe"] = {"kind": "minilm"}
     return encoder
 
@@ -98,7 +98,7 @@ def speech_embedding() -> Encoder:
     """Waveforms at 16 kHz -> (192,): mean and maximum over windows of the speech embedding (96 a window)."""
     mode = f"{SPEECH[2]} {WINDOW} {STEP} {SILENCE} mean max"
     silence = np.zeros(16_000, np.float32)
-    encoder = Encoder("speech-embedding", _SpeechWindows(), _padded, sample=silence, mode=mode)
+    encoder = Encoder("speech-embedding", _SpeechWindows(), _padded, sample=silence, mode=mode, batch=1)
     encoder.about["recipe"] = {"kind": "speech embedding"}
     return encoder
 

@@ -116,7 +116,7 @@ def split(encoder: Encoder, last_blocks: int = 1, float16: bool = False) -> tupl
         raise ValueError("the rows of a text trunk hold token ids, which float16 cannot; use float16=False")
     name = f"{encoder.name}-trunk{last_blocks}" if last_blocks >= 0 else f"{encoder.name}-whole"
     trunk = Encoder(name, first, encoder.prepare, sample=encoder.sample,
-                    mode=f"trunk {last_blocks} {encoder.mode}", float16=float16)  # fmt: skip
+                    mode=f"trunk {last_blocks} {encoder.mode}", float16=float16, batch=encoder.batch)  # fmt: skip
     recipe = {"kind": "split", "of": recipe_of(encoder), "last_blocks": last_blocks, "float16": float16}
     trunk.about["recipe"] = recipe
     return trunk, Tail(copy.deepcopy(last).requires_grad_(True))
