@@ -84,6 +84,8 @@ def test_draws_are_found_by_their_folders(tmp_path: Path) -> None:
     assert list(found) == ["30_meta/draw:scores.parquet"]
     assert set(found["30_meta/draw:scores.parquet"]["source"]) == {"words"}
     assert set(found["30_meta/draw:scores.parquet"]["seed"]) == {0, 1}  # a column of the table is kept
+    pd.DataFrame().to_parquet(place / "missing.parquet")  # what a job writes that was asked for none of it
+    assert draws_of([place / "missing.parquet"]) == {}
 
 
 def test_what_a_reader_sees_of_a_row() -> None:

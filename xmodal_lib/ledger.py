@@ -73,13 +73,15 @@ def rows() -> list[Row]:
 
 def draws_of(paths: Iterable[str | Path]) -> dict[str, pd.DataFrame]:
     """Tables of draws by job and file: {"10_.../draw:scores.parquet": frame}. What the folder of a draw is named for
-    (`source=words,seed=1`) becomes a column where the table has none.
+    (`source=words,seed=1`) becomes a column where the table has none; a table without rows is left out.
 
     Source of the layout: results/NOTEBOOK/JOB/AXIS=VALUE,.../FILE, as `xmodal reproduce` writes it.
     """
     parts: dict[str, list[pd.DataFrame]] = {}
     for path in map(Path, paths):
         frame = pd.read_parquet(path)
+        if frame.empty:
+            continue
         named = dict(axis.split("=", 1) for axis in path.parent.name.split(",") if "=" in axis)
         job = path.parent.parent if named else path.parent
         own = {axis: value for axis, value in named.items() if axis not in frame}
