@@ -4,7 +4,7 @@
 
 Each of the two runs has a copy of the notebooks and params and caches of its own, so that every bridge and every
 feature is made twice; only downloaded packages, which are checked by hash, are shared. The first runs a job at a time,
-the second two. Every table, JSON file and tensor file that a job wrote must then be the same bit for bit.
+the second two. Every column of a table, JSON file and tensor that a job wrote must then be the same bit for bit.
 
 One rule says what is left out: a number whose name (a column, a key, or a row's `metric`) has the word `seconds`,
 `minutes` or `memory` tells how the machine fared, and is no result; neither is provenance.json, which keeps those.
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import safe_open
 
 from xmodal_lib.home import home
 
@@ -55,7 +56,7 @@ def reproduced(root: Path, cache: Path, jobs: int, profile: str, targets: Sequen
 
 
 def contents(results: Path) -> dict[str, str]:
-    """{file: digest of the results in it} of all jobs; a digest for each column of a table, to say which differs."""
+    """{file: digest of the results in it} of all jobs; each column of a table and each tensor has its own."""
     found = {}
     for path in sorted(results.rglob("*")):
         name = path.relative_to(results).as_posix()
@@ -67,7 +68,14 @@ def contents(results: Path) -> dict[str, str]:
             found[f"{name}, columns"] = _digest(repr((list(frame), len(frame))).encode())
         elif path.suffix == ".json":
             found[name] = _digest(json.dumps(_without(json.loads(path.read_text("utf-8"))), sort_keys=True).encode())
-        elif path.suffix in (".safetensors", ".npy"):
+        elif path.suffix == ".safetensors":
+            with safe_open(path, "np") as file:  # not the file itself: the order of its metadata is drawn at random
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                words = sorted((file.metadata() or {}).items())
+            found |= {f"{name}, {key}": _digest(f"{x.dtype} {x.shape}".encode() + x.tobytes())
+                      for key, x in tensors.items()}  # fmt: skip
+            found[f"{name}, metadata"] = _digest(repr(words).encode())
+        elif path.suffix == ".npy":
             found[name] = _digest(path.read_bytes())
     return found
 
@@ -115,7 +123,7 @@ def main() -> int:
         different, count = differences(*made), len(contents(made[0]))
     for name in different:
         print(f"differs: {name}")
-    print(f"{count - len(different)} of {count} are the same bit for bit: columns of tables, JSON and tensor files")
+    print(f"{count - len(different)} of {count} are the same bit for bit: columns of tables, JSON files, tensors")
     return 1 if different or not count else 0
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from tests.runs.determinism import clone, contents, differences, reproduced
 from xmodal_lib.home import home
@@ -33,6 +35,8 @@ def test_real_notebooks_with_one_job_and_with_two(tmp_path: Path) -> None:
 def write(folder: Path, accuracy: float, seconds: float, more: str = "same") -> Path:
     """Results in which times are a column, a row of a long table, and a key."""
     folder.mkdir()
+    words = {"note": more, "order": "a b", "third": "3"}  # which are written in another order each time
+    save_file({"x": np.array([accuracy]), "n": np.arange(3)}, folder / "rows.safetensors", words)
     long = pd.DataFrame({"metric": ["accuracy", "fit seconds"], "value": [accuracy, seconds], "CPU seconds": seconds})
     long.to_parquet(folder / "scores.parquet")
     (folder / "metrics.json").write_text(json.dumps({"accuracy": accuracy, "seconds": seconds, "more": [more]}))
@@ -43,7 +47,8 @@ def test_a_bit_is_a_difference_and_a_time_is_none(tmp_path: Path) -> None:
     one = write(tmp_path / "one", 0.5, 1.0)
     assert differences(one, write(tmp_path / "two", 0.5, 2.0)) == []
     assert differences(one, write(tmp_path / "three", 0.5000000000000001, 1.0)) == [
-        "metrics.json", "scores.parquet, column value"]  # fmt: skip
-    assert differences(one, write(tmp_path / "four", 0.5, 1.0, more="other")) == ["metrics.json"]
+        "metrics.json", "rows.safetensors, x", "scores.parquet, column value"]  # fmt: skip
+    assert differences(one, write(tmp_path / "four", 0.5, 1.0, more="other")) == [
+        "metrics.json", "rows.safetensors, metadata"]  # fmt: skip
     (one / "metrics.json").unlink()
     assert differences(one, tmp_path / "two") == ["metrics.json"]
