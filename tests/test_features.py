@@ -72,7 +72,7 @@ def test_rows_are_computed_once(source, opened):
 
 
 def test_subsets_share_the_cache(source, opened):
-    e = encoder()
+    e = encoder(batch=2)
     some = source.tables.take(torch.tensor([3, 40, 7]))
     doubled = Tables({"text": Table(torch.tensor([7, 3, 7]), torch.zeros(3, dtype=torch.int64), torch.arange(3))},
                      ("even", "odd"))  # fmt: skip
@@ -192,7 +192,7 @@ def _extract(source, e):
 
 
 def test_several_at_once(source):
-    e = encoder()
+    e = encoder(batch=3)
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_extract, args=(source, e)) for _ in range(3)]
     for process in processes:

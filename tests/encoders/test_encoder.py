@@ -13,10 +13,10 @@ def lengths(items):
 
 
 def test_encoder_is_frozen_and_knows_its_width():
-    encoder = Encoder("line", nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)), lengths, sample="a")
+    encoder = Encoder("line", nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)), lengths, sample="a", batch=2)
     assert encoder.width == (3,)
     assert not encoder.train().training and not any(p.requires_grad for p in encoder.parameters())
-    torch.testing.assert_close(encoder.encode(["ab", "c"]), encoder(encoder.prepare(["ab", "c"])))
+    assert torch.equal(encoder.encode(["ab", "c"]), encoder(encoder.prepare(["ab", "c"])))
     assert encoder.encode([]).shape == (0, 3)
 
 
@@ -53,10 +53,10 @@ def test_digest_follows_weights_mode_and_trunk():
 
 
 def test_head_on_a_trunk():
-    trunk = Encoder("trunk", nn.Linear(2, 3), lengths, sample="a")
+    trunk = Encoder("trunk", nn.Linear(2, 3), lengths, sample="a", batch=1)
     head = Encoder("head", nn.Linear(3, 5), trunk=trunk)
     assert head.width == (5,)
-    torch.testing.assert_close(head.encode(["abc"]), head.module(trunk.encode(["abc"])))
+    assert torch.equal(head.encode(["abc"]), head.module(trunk.encode(["abc"])))
     with pytest.raises(ValueError, match="not both"):
         Encoder("head", nn.Identity())
 
