@@ -44,6 +44,7 @@ from xmodal_lib.runs import provenance
 
 RESULTS = "results"
 LARGEST = 1_000_000  # values in a YAML file
+DEEPEST = 100  # brackets within brackets there; PyYAML's time grows with their square
 MOST_JOBS = 100_000  # of one sheet's matrix
 AHEAD = 10  # places in the order of jobs
 SHOWN = 200  # characters of a value that a message shows
@@ -249,6 +250,11 @@ def find_notebook(root: Path, name: str) -> Path:
 class _Loader(yaml.SafeLoader):
     """YAML of what JSON has too: texts, numbers, true, false, null, lists, maps. A key is a text and stands once."""
 
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level == DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, "lists or maps are nested too deep", self.get_mark())
+        super().fetch_flow_collection_start(kind)
+
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     found: dict[str, Any] = {}
@@ -365,7 +371,7 @@ def overlay(under: Mapping[str, Any], over: Mapping[str, Any], section: str = ""
 def read_sheet(where: str, raw: dict[str, Any]) -> tuple[str, dict[str, Run]]:
     """The notebook, and {job name: run}, where a sheet without `jobs:` is one job of name ""."""
     notebook, jobs = raw.get("notebook"), raw.get("jobs")
-    if not isinstance(notebook, str):
+    if not isinstance(notebook, str) or not notebook.isprintable():
         raise ValueError(f"{where}: key `notebook` is missing, or is no path")
     if jobs is not None and not (isinstance(jobs, dict) and all(isinstance(j, dict | None) for j in jobs.values())):
         raise ValueError(f"{where}: `jobs` needs a mapping of job names to their values")
