@@ -123,7 +123,7 @@ def test_types() -> None:
     assert typed([1, 2], [0.5]) == [1.0, 2.0] and typed("anything", None) == "anything"
     assert parse("1e-3", 0.1) == 1e-3 and parse("[1, 2]", [3]) == [1, 2] and parse("3", "") == "3"
     assert parse("9007199254740993", 0) == 9_007_199_254_740_993  # which no float is
-    for value, default in (("x", 1), (1, "x"), (1, True), (["a"], [1])):
+    for value, default in (("x", 1), (1, "x"), (1, True), (["a"], [1]), (10**400, 0.5)):
         with pytest.raises(TypeError):
             typed(value, default)
 

@@ -480,7 +480,7 @@ def typed(value: Any, default: Any) -> Any:
     1.0
 
     Raises:
-        TypeError: it is of another type.
+        TypeError: it is of another type, or larger than any float where one is asked.
     """
     kind = type(default)
     if default is None or type(value) is kind:
@@ -488,7 +488,10 @@ def typed(value: Any, default: Any) -> Any:
             return [typed(item, default[0]) for item in value]
         return value
     if kind is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise TypeError(f"a number of {value.bit_length()} bits is too large for a float") from None
     if kind is tuple and type(value) is list:
         return value
     said = f"{repr(value)[:SHOWN]} is a {type(value).__name__}; the default {default!r} is a {kind.__name__}"
