@@ -23,7 +23,7 @@ help:
 	@echo "make notebooks   execute the committed notebooks in place, where code changed"
 	@echo "make lint        ruff and mypy only"
 	@echo "make test-cluster  the same jobs on a SLURM of one node, where its programs are installed"
-	@echo "make fuzz        files that are right, damaged and hostile at every door, drawn anew; EXAMPLES=10000"
+	@echo "make fuzz        files that are right, damaged and hostile at every door, drawn anew; EXAMPLES=10000, about an hour"
 	@echo "make determinism the quick profile with one job and with two, compared bit for bit; about 40 min"
 	@echo "make clean       remove results/ and tool caches (not .venv, not the data cache)"
 
