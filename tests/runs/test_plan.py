@@ -97,6 +97,7 @@ def test_one_job_sheet_and_profiles(project: Path) -> None:
         ("{scale: 1.0}", "{scale: 1.0, 1: 2.0}", "the key 1 is no printable text"),
         ("{scale: 1.0}", "{scale: !!bool x}", "no YAML: 'x'"),
         ("notebooks/10_small.ipynb", '"\\r0"', "key `notebook` is missing, or is no path"),
+        ("{scale: 1.0}", "{scale: " + "[" * 3000 + "}", "nested too deep"),
         ("{scale: 1.0}", "{scale: " + "[" * 101 + "}", "line .*nested too deep"),
         ("{scale: 1.0}", "{scale: 1.0}\n    resources:\n      " + "- " * 3000, "nested too deep"),
         ("value: value.json", 'value: "a{b}.json"', "a file name inside `out` is needed"),
