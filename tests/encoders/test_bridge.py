@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch.nn.functional import normalize
 
 from xmodal_lib.encoders.bridge import CONTEXT, Recipe, bridge, bridge_model
+from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.towers import split
 from xmodal_lib.features import extract
 from xmodal_lib.home import home
@@ -75,6 +76,21 @@ def test_seeds_differ_and_share_the_frozen_features(source, base, monkeypatch):
     second = towers_of(source, base, seed=1)
     assert dict(opened) == once
     assert first["image"].digest != second["image"].digest and first["text"].digest == second["text"].digest
+
+
+def test_a_caption_is_encoded_once_for_all_bases_and_concepts_that_have_it(source, base, monkeypatch):
+    said: list[str] = []
+    encode = Encoder.encode
+
+    def spy(self, items):
+        said.extend(item for item in items if isinstance(item, str))
+        return encode(self, items)
+
+    monkeypatch.setattr(Encoder, "encode", spy)
+    towers_of(source, emoji.base_novel(source, 1, base=0.7).items(source, "base"))
+    first = len(said)
+    towers_of(source, base)
+    assert 0 < first < len(said) == len(set(said))
 
 
 def test_novel_items_are_not_opened(source, base, monkeypatch):

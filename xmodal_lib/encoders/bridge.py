@@ -147,10 +147,12 @@ def _train(source: Source, base: Tensor, towers: Mapping[str, Encoder], heads: M
            recipe: Recipe, seed: int, category_words: bool, progress: bool) -> dict[str, Any]:  # fmt: skip
     """Trains the heads in place; returns how it went, to be kept with them."""
     tables = source.tables.take(base)
-    captions = _captions(source, tables, category_words)
-    text = extract(captions, {"text": towers["text"]}, progress=progress)["text"].x.view(-1, CAPTIONS, WIDTH)
-    frame = captions.info["text"].iloc[::CAPTIONS]
-    family = torch.from_numpy(pd.factorize(frame["family"])[0])  # (concepts,)
+    captions, concepts = _captions(source, category_words)
+    concepts = concepts[concepts["concept"].isin(_shown(source, tables))]
+    asked = captions.tables.take(torch.tensor(concepts.index.tolist()))
+    text = extract(captions, {"text": towers["text"]}, tables=asked, progress=progress)["text"].x
+    text = text.view(-1, CAPTIONS, WIDTH)
+    family = torch.from_numpy(pd.factorize(concepts["family"])[0])  # (concepts,)
     families = int(family.max()) + 1
     if families < 3:
         raise ValueError(f"the base has {families} concept families; at least three are needed")
@@ -158,7 +160,7 @@ def _train(source: Source, base: Tensor, towers: Mapping[str, Encoder], heads: M
     if "speech" in heads:
         rows["speech"] = _some_voices(source, tables["speech"], recipe.voices)
     found = extract(source, {m: towers[m] for m in rows}, tables=Tables(rows, tables.classes), progress=progress)
-    number = {concept: i for i, concept in enumerate(frame["concept"])}
+    number = {concept: i for i, concept in enumerate(concepts["concept"])}
     of_row = {m: torch.tensor([number[source.info[m]["concept"].iloc[i]] for i in t.x.tolist()])
               for m, t in rows.items()}  # fmt: skip
 
@@ -239,11 +241,13 @@ def _linear(d: int, bias: bool) -> nn.Linear:
     return nn.utils.skip_init(nn.Linear, d, WIDTH, bias=bias)  # draws no random number
 
 
-def _captions(source: Source, tables: Tables, category_words: bool) -> Source:
-    """CAPTIONS texts of each concept that has a picture or a sound in `tables`."""
-    text, lines = source.info["text"], []
-    wanted = {c for m, t in tables.rows.items() if m != "text" for c in source.info[m]["concept"].iloc[t.x.tolist()]}
-    for concept, part in text[text["concept"].isin(wanted)].groupby("concept", sort=True):
+def _captions(source: Source, category_words: bool) -> tuple[Source, pd.DataFrame]:
+    """CAPTIONS texts of each concept that has a picture or a sound, and these concepts; row i of them is item i.
+
+    Every base asks for rows of this one source, and of equal texts for one row: the cache then has them all.
+    """
+    text, concepts, lines = source.info["text"], [], []
+    for concept, part in text[text["concept"].isin(_shown(source, source.tables))].groupby("concept", sort=True):
         about = part.iloc[0]
         strings = [part.loc[part["kind"] == kind, "string"] for kind in ("name", "tag")]
         names, tags = (
@@ -254,15 +258,20 @@ def _captions(source: Source, tables: Tables, category_words: bool) -> Source:
         rng = np.random.default_rng(zlib.crc32(str(concept).encode()))
         drawn = [rng.permutation(others)[: rng.integers(1, 4)].tolist() for _ in range(CAPTIONS - 2)]
         more = [", ".join([first, *d] if k % 2 else d or [first]) for k, d in enumerate(drawn)]
-        lines += [{"concept": concept, "family": about["family"], "string": string}
-                  for string in (first, f"a drawing of {first}", *more)]  # fmt: skip
-    info = pd.DataFrame(lines)
-    n = torch.arange(len(info))
-    digest = hashlib.sha256("\n".join(info["string"]).encode()).hexdigest()
-    rows = Tables({"text": Table(n, torch.full_like(n, -1), n)}, ())
-    return Source(
-        "captions", rows, {"text": info}, {"text": info["string"].tolist().__getitem__}, digest, source.licence
-    )
+        concepts.append({"concept": concept, "family": about["family"]})
+        lines += [first, f"a drawing of {first}", *more]
+    said = list(dict.fromkeys(lines))
+    row = {string: i for i, string in enumerate(said)}
+    item = torch.arange(len(concepts)).repeat_interleave(CAPTIONS)
+    tables = Tables({"text": Table(torch.tensor([row[line] for line in lines]), torch.full_like(item, -1), item)}, ())
+    digest, info = hashlib.sha256("\n".join(said).encode()).hexdigest(), {"text": pd.DataFrame({"string": said})}
+    captions = Source("captions", tables, info, {"text": said.__getitem__}, digest, source.licence)
+    return captions, pd.DataFrame(concepts)
+
+
+def _shown(source: Source, tables: Tables) -> set[str]:
+    """Concepts that have a picture or a sound in `tables`."""
+    return {c for m, t in tables.rows.items() if m != "text" for c in source.info[m]["concept"].iloc[t.x.tolist()]}
 
 
 def _some_voices(source: Source, table: Table, voices: int) -> Table:

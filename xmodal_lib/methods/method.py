@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xmodal_lib.methods import fusion
 from xmodal_lib.tables import Tables, check_labelled
+from xmodal_lib.training import flushing
 
 
 class NotFitted(RuntimeError):
@@ -48,7 +49,8 @@ class Method:
             check_labelled(val, "val")
         fitted = self._copy()
         fitted.classes_ = support.classes
-        fitted._fit(support, val)
+        with flushing():
+            fitted._fit(support, val)
         return fitted
 
     def _copy(self) -> Self:
