@@ -126,6 +126,8 @@ def papermill(
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
     os.environ["XMODAL_HEADLESS"] = "1"  # nobody is there to move a slider
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"  # data only: the page brings its own plotly.js
+    # a second or two of building a grammar, for a format of URIs that no notebook has; jsonschema does without it
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError
 
