@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.runs.conftest import write_notebook
 from xmodal_lib.runs import report
 from xmodal_lib.runs.plan import make_plan
@@ -34,3 +36,11 @@ def test_every_report_of_a_matrix_is_shown_whole_and_named_for_a_reader(tmp_path
         "<summary>speech, image · shots 1, 2 · seed 1 " in second and "<summary>text · shots 1, 2 · seed 2 " in second
     )
     assert "<td >speech, image</td><td >1, 2</td>" in second and "['speech'" not in html and "[1, 2]" not in html
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    (15498.0, "15498"), (27.0, "27"), (1.0, "1.0000"), (0.25, "0.2500"), (2e-5, "2e-05"), (12345.6, "1.235e+04"),
+    (float("nan"), "nan"), ([1, 4], "1, 4"),
+])  # fmt: skip
+def test_counts_are_shown_whole(value: float, shown: str) -> None:
+    assert report._text(value) == shown

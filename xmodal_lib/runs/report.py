@@ -291,6 +291,8 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value)) or "none"
     if not isinstance(value, float):
         return str(value)
+    if value.is_integer() and abs(value) >= 10:  # a count
+        return f"{value:.0f}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 
