@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from xmodal_lib import features
 from xmodal_lib.encoders.encoder import Encoder
-from xmodal_lib.encoders.towers import split
 from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import WITH_VAL, WITHOUT_VAL, both_tracks, evaluate, paired, per_cent, summary
 from xmodal_lib.methods import (
@@ -163,6 +162,8 @@ def deeper(source: Source, tower: Encoder, layer: str, items: Tensor) -> tuple[T
     Raises:
         ValueError: the tower has no projection of its own, or cannot be split there.
     """
+    from xmodal_lib.encoders.towers import split
+
     trunk: Encoder = tower
     tail: nn.Module = nn.Identity()
     if layer == "projection":

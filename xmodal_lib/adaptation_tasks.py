@@ -23,7 +23,6 @@ from torch import nn
 from xmodal_lib import features as cache
 from xmodal_lib.encoders.bridge import default_bridge
 from xmodal_lib.encoders.encoder import Encoder
-from xmodal_lib.encoders.towers import named_towers, split
 from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import interval, per_cent
 from xmodal_lib.own_tasks import own_task, with_words
@@ -178,6 +177,8 @@ Towers = tuple[dict[str, Encoder], tuple[Encoder, nn.Module] | None]
 def _towers(encoder: str, seed: int, deep: bool) -> Towers:
     """The image and text tower, and of a deep task the image tower cut in two: a transformer before its last block,
     RN50 before its attention pool, the bridge before its last convolution."""
+    from xmodal_lib.encoders.towers import named_towers, split
+
     both = default_bridge(seed, seed) if encoder == "bridge" else named_towers(encoder)
     towers = {m: both[m] for m in MODALITIES}
     if not deep:

@@ -20,7 +20,6 @@ from torch.nn.functional import normalize
 
 from xmodal_lib.encoders import audioclip
 from xmodal_lib.encoders.bridge import Recipe, bridge
-from xmodal_lib.encoders.towers import named_towers
 from xmodal_lib.episodes import Episode
 from xmodal_lib.features import extract
 from xmodal_lib.sources import catalogue, emoji
@@ -83,6 +82,8 @@ def imagenet_esc(root: str | Path, encoder: str, sounds: str | Path = "", classe
         FileNotFoundError: the data or the file of features are not there.
         ValueError: they are damaged, widths differ, or no weights are named.
     """
+    from xmodal_lib.encoders.towers import named_towers
+
     source = catalogue.load("imagenet_esc", root, classes=classes)
     sounds = sounds or Path(root or catalogue.place("imagenet_esc"), "esc-50", "features.pt")
     heard = audioclip.read(sounds, source)

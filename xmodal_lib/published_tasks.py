@@ -29,7 +29,6 @@ from xmodal_lib.encoders.encoder import Encoder, Lookup
 from xmodal_lib.encoders.masked import CAVMAE, M3AE, pack
 from xmodal_lib.encoders.resnet import ResNet18
 from xmodal_lib.encoders.small import OverFrames, PixelNet, SpeechNet, Transposed
-from xmodal_lib.encoders.towers import named_towers
 from xmodal_lib.episodes import Episode
 from xmodal_lib.features import extract
 from xmodal_lib.multimodal_tasks import ROLES, WIDTH, MultimodalTask
@@ -220,6 +219,8 @@ def _pictures(opened: Callable[[int], Any]) -> Lookup:
 
 def _clip(source: Source, nets: str) -> dict[str, Encoder]:
     """Frozen towers of open_clip for the pictures and texts of a source."""
+    from xmodal_lib.encoders.towers import named_towers
+
     strange = [m for m in source.tables.modalities if m not in ("image", "text")]
     if strange:
         raise ValueError(f"nets={nets!r}: a CLIP has no tower for {strange[0]!r} of {source.name}; "

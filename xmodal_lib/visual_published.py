@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from xmodal_lib.alignment_tasks import pixel_rows
 from xmodal_lib.encoders import frozen
 from xmodal_lib.encoders.encoder import Encoder
-from xmodal_lib.encoders.towers import named_towers
 from xmodal_lib.sources import catalogue
 from xmodal_lib.tables import Table, Tables
 from xmodal_lib.visual_tasks import ASKED, VisualTask, assembled
@@ -82,6 +81,8 @@ def tower(encoder: str, pixels: int = 0) -> Encoder:
             return like.prepare([p.resize((pixels, pixels)) for p in pictures])  # type: ignore[return-value]
 
         return Encoder(f"resized-{pixels}", nn.Identity(), prepare, sample=like.sample, mode=f"{pixels}", float16=True)
+    from xmodal_lib.encoders.towers import named_towers
+
     if encoder == "efficientnet":
         return frozen.efficientnet()
     if ":" not in encoder:

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchaudio.functional import resample
 
 from xmodal_lib.home import replacing
 from xmodal_lib.sources.esc50 import FOLDS, clips
@@ -92,6 +91,8 @@ def of_folds(source: Source, root: Path | str, net: nn.Module, *, mode: Mode = "
 
 def five_seconds(path: Path) -> Tensor:
     """The sound of a file, its channels averaged: (220500,) in -1..1 at 44.1 kHz, cut, or followed by silence."""
+    from torchaudio.functional import resample
+
     wave, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
     mono = resample(torch.from_numpy(wave.mean(1)), rate, RATE)[:SAMPLES]
     return pad(mono, (0, SAMPLES - len(mono)))

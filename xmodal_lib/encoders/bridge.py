@@ -19,10 +19,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import open_clip
 import pandas as pd
 import torch
 from filelock import FileLock
@@ -40,6 +39,9 @@ from xmodal_lib.sources import emoji
 from xmodal_lib.sources.emoji_words import texts_without_category
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
+
+if TYPE_CHECKING:
+    import open_clip  # seconds, so it is imported where it is used
 
 WIDTH = 384  # of MiniLM: its outputs are taken as they are
 CAPTIONS = 6  # a concept
@@ -124,6 +126,8 @@ def bridge_model(bridge: Mapping[str, Encoder]) -> open_clip.CustomTextCLIP:
     """The same towers and head as an open_clip model with `encode_image` and `encode_text`; its tokenizer is
     `open_clip.tokenizer.HFTokenizer(bridge_model(b).text.config._name_or_path, CONTEXT)`.
     """
+    import open_clip
+
     image, text = bridge["image"].trunk, bridge["text"].trunk
     assert image is not None and text is not None
     folder = text.module.config._name_or_path  # type: ignore[union-attr]
@@ -191,6 +195,8 @@ class _Contrast:
     def teach(self, bias: bool, recipe: Recipe, stop: int, seed: int, held: tuple[Tensor, Tensor],
               title: str | None) -> tuple[nn.Linear, list[float], list[float]]:  # fmt: skip
         """A linear head, the loss of every step, and the accuracy on `held` every few steps."""
+        from open_clip import ClipLoss
+
         rng = torch.Generator().manual_seed(seed)
         d = self.x.shape[1]
         head = _linear(d, bias)
@@ -200,7 +206,7 @@ class _Contrast:
         std: Tensor = self.x.std(0) if bias else self.x.norm(dim=1).mean() / NORM
         scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         optimiser = torch.optim.AdamW([*head.parameters(), scale], lr=recipe.lr, weight_decay=recipe.weight_decay)
-        contrast, losses, accuracy = open_clip.ClipLoss(), [], []
+        contrast, losses, accuracy = ClipLoss(), [], []
         for step in tqdm(range(stop), desc=title, leave=False, disable=title is None):
             for group in optimiser.param_groups:
                 cosine = (1 + math.cos(math.pi * step / recipe.steps)) / 2

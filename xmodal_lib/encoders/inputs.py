@@ -10,22 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-import torchvision.transforms as T
-import torchvision.transforms.functional as TF
 from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import pad
-from torchaudio.compliance import kaldi
-from torchaudio.functional import resample
-from torchaudio.transforms import MelSpectrogram
-from torchvision.transforms import InterpolationMode
 
 from xmodal_lib.encoders import frozen
 from xmodal_lib.training import seeded
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import MelSpectrogram
+
+# torchvision and torchaudio are imported where they are used: each takes seconds
 
 BANDS = 128  # mel bands of `fbank`
 FBANK_MEAN, FBANK_STD = -5.081, 4.4849  # of AudioSet, from the CAV-MAE loader
@@ -45,6 +44,8 @@ def fbank(wave: Tensor, rate: int = 16_000, frames: int = 1024, *, normalise: bo
     Raises:
         ValueError: the item is neither a sound nor a filter bank, or `train` has no `rng`.
     """
+    from torchaudio.compliance import kaldi
+
     if wave.ndim == 2 and wave.shape[1] == BANDS:
         x = wave.float()
     else:
@@ -90,6 +91,8 @@ def spectrogram(wave: Tensor, kind: Literal["mla", "ogm"] = "mla", rate: int = 1
     Raises:
         ValueError: the item is not a sound, it is empty, the kind is unknown, or `train` has no `rng`.
     """
+    from torchaudio.functional import resample
+
     if kind not in ("mla", "ogm"):
         raise ValueError(f"a spectrogram is of kind 'mla' or 'ogm', not {kind!r}")
     wave = _sound(wave)
@@ -120,6 +123,8 @@ def log_mel(wave: Tensor, bands: int = 40, frames: int = 128, rate: int = 16_000
 
 @cache
 def _mel(bands: int, rate: int) -> MelSpectrogram:
+    from torchaudio.transforms import MelSpectrogram
+
     return MelSpectrogram(rate, n_fft=2 ** (rate // 40).bit_length(), win_length=rate // 40, hop_length=rate // 100,
                           n_mels=bands, f_min=20.0, pad_mode="constant")  # fmt: skip
 
@@ -154,6 +159,9 @@ def clip(frames: Sequence[Image.Image], size: int = 224, *, train: bool = False,
     Raises:
         ValueError: there are no frames, or `train` has no `rng`.
     """
+    import torchvision.transforms as T
+    import torchvision.transforms.functional as TF
+
     if not frames:
         raise ValueError("a clip without frames; at least one is needed")
     frames = [frame.convert("RGB") for frame in frames]
@@ -178,6 +186,10 @@ def picture(image: Image.Image, size: int = 256, *, train: bool = False, rng: to
     Raises:
         ValueError: `train` has no `rng`.
     """
+    import torchvision.transforms as T
+    import torchvision.transforms.functional as TF
+    from torchvision.transforms import InterpolationMode
+
     image = image.convert("RGB")
     if not train:
         return _standard(TF.center_crop(TF.resize(image, [size], InterpolationMode.BICUBIC), [size, size]))
@@ -191,6 +203,8 @@ def picture(image: Image.Image, size: int = 256, *, train: bool = False, rng: to
 
 
 def _standard(image: Image.Image) -> Tensor:
+    import torchvision.transforms.functional as TF
+
     return TF.normalize(TF.to_tensor(image), IMAGENET_MEAN, IMAGENET_STD)
 
 

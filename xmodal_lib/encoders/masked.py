@@ -17,7 +17,6 @@ from typing import Literal, TypeVar
 
 import torch
 from safetensors.torch import load_file
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from xmodal_lib.encoders.inputs import BANDS, VOCABULARY
@@ -288,7 +287,9 @@ def _cavmae_name(name: str, depth: int) -> str | None:
     return name
 
 
-def _block(width: int, heads: int) -> Block:
+def _block(width: int, heads: int) -> nn.Module:
+    from timm.models.vision_transformer import Block
+
     return Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm)
 
 

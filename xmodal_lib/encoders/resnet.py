@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from xmodal_lib.encoders.small import not_pretrained
 
@@ -28,6 +27,8 @@ class ResNet18(nn.Module):
     width = 512
 
     def __init__(self, channels: int = 3) -> None:
+        from torchvision.models import resnet18
+
         super().__init__()
         self.channels = channels
         self.net = resnet18()

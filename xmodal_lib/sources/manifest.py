@@ -30,7 +30,6 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
-import torchaudio
 from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
@@ -322,8 +321,10 @@ def open_audio(path: Path) -> Tensor:
 
 def at_16_khz(wave: np.ndarray, rate: int) -> Tensor:
     """A sound (T,) of any usual rate -> float32 (T',) at 16 kHz in -1..1; raises as `resampling`."""
+    from torchaudio.functional import resample  # where it is used: it takes two seconds
+
     own, new = resampling(rate)
-    return torchaudio.functional.resample(torch.from_numpy(wave), own, new).clamp(-1, 1)
+    return resample(torch.from_numpy(wave), own, new).clamp(-1, 1)
 
 
 def resampling(rate: int) -> tuple[int, int]:

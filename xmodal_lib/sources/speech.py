@@ -21,7 +21,6 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 import torch
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from xmodal_lib.home import Unusable
@@ -124,6 +123,8 @@ def speak(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> 
         ValueError: no such voice, or a rate or pitch out of range.
         Unusable: eSpeak NG does not start.
     """
+    from scipy.signal import resample_poly
+
     if not 80 <= rate <= 450 or not 0 <= pitch <= 100:
         raise ValueError(f"rate {rate}, pitch {pitch}: a rate of 80 to 450 words a minute, a pitch of 0 to 100 needed")
     check_voice(voice)
