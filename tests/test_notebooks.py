@@ -6,6 +6,7 @@ are literals with a comment each, sheets whose notebook exists.
 
 import ast
 import re
+import symtable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,21 @@ def test_exceptions_are_still_needed(stem: str, first: str) -> None:
 
 
 @each
+def test_a_brief_job_does_without_the_cells_for_readers(notebook: Path) -> None:
+    """Nothing that the other cells read was last made or changed by a cell with the tag `reader`, or by a solution."""
+    left_out: dict[str, int] = {}  # name -> the cell that bound or changed it last, if it is left out
+    for i, source in code_of(notebook):
+        read, bound, changed = names_in(source)
+        if tagged(cells_of(notebook)[i], "reader") or tagged(cells_of(notebook)[i], "solution"):
+            assert "results.table" not in source and "results.metrics" not in source, f"cell {i} makes an output"
+            left_out |= dict.fromkeys(bound | changed, i)
+            continue
+        wanted = {name: left_out[name] for name in (read | changed) - bound if name in left_out}
+        assert not wanted, f"cell {i} needs what cells for readers made: {wanted}"
+        left_out = {name: at for name, at in left_out.items() if name not in bound}
+
+
+@each
 def test_a_sentence_before_what_is_shown(notebook: Path) -> None:
     """Between two texts: at most two code cells, of which at most one shows something, and at most one figure a cell.
 
@@ -225,3 +241,23 @@ def test_every_notebook_has_a_sheet() -> None:
 def test_the_readme_lists_the_notebooks() -> None:
     table = (ROOT / "README.md").read_text("utf-8").partition("## The notebooks")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == [path.stem for path in NOTEBOOKS]
+
+
+def names_in(source: str) -> tuple[set[str], set[str], set[str]]:
+    """The global names that a cell reads, that it binds, and whose values it changes in place, as far as code shows."""
+    read: set[str] = set()
+    bound: set[str] = set()
+    tables = [symtable.symtable(source, "cell", "exec")]
+    while tables:
+        table = tables.pop()
+        for symbol in table.get_symbols():
+            if table.get_type() == "module" and (symbol.is_assigned() or symbol.is_imported()):
+                bound.add(symbol.get_name())
+            if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global()):
+                read.add(symbol.get_name())
+        tables += table.get_children()
+    stored = [node for node in ast.walk(ast.parse(source)) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    changed = {
+        ast.unparse(node).split(".")[0].split("[")[0] for node in stored if not isinstance(node, ast.Name | ast.Tuple)
+    }
+    return read, bound, changed & read

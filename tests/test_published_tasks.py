@@ -193,7 +193,7 @@ def test_no_data_says_where_to_put_it(tmp_path: Path) -> None:
 def test_notebook_20_runs_to_its_end(written: Layouts, tmp_path: Path, key: str, more: dict) -> None:
     """The whole notebook, as `xmodal run 20 -p source=NAME -p root=DIR` does it, with short trainings."""
     name, root = named(written, key)
-    given = {"source": name, "root": root, "epochs": 2, "sound": 128, "missing": [0.5]} | more
+    given = {"source": name, "root": root, "epochs": 2, "watched": 2, "sound": 128, "missing": [0.5]} | more
     execute(ROOT, ROOT / "notebooks" / "20_alternating_unimodal.ipynb", tmp_path, given)
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     arms = set(scores["method"])

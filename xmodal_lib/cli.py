@@ -83,6 +83,7 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; results/adhoc/NOTEBOOK if not given")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the kernel; 1 gives the numbers of `reproduce`")] = 1,
+    brief: Annotated[bool, typer.Option(help="Only what the numbers need: no cells for readers, no pictures")] = False,
     dry_run: Annotated[bool, typer.Option(help="Check the values and say what would run; run nothing")] = False,
 ) -> None:
     """Execute one notebook with its own defaults, or other values."""
@@ -125,7 +126,7 @@ def run(
         return
     say(f"{path.stem}  started")
     try:
-        runner.execute(root, path, folder, given, threads=threads, said=lambda s: say(f"  {s}"))
+        runner.execute(root, path, folder, given, threads=threads, brief=brief, said=lambda s: say(f"  {s}"))
     except runner.Failed as failed:
         say(f"{path.stem}  FAILED: {failed.reason}\n{failed.notebook}")
         raise typer.Exit(1) from None

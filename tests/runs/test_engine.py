@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.runs.conftest import sheet, write_notebook
 from xmodal_lib.cli import app
+from xmodal_lib.runs.run import SHORT
 
 
 def xmodal(*words: str, code: int = 0) -> str:
@@ -142,6 +143,25 @@ def test_a_solution_is_for_readers(project: Path) -> None:
     xmodal("run", "10")
     ran = next((project / "results" / "adhoc").glob("10_small*/notebook.ipynb"))
     assert "Solution" not in ran.read_text() and "Solution" not in ran.with_suffix(".html").read_text()
+
+
+def test_a_brief_job_leaves_out_the_cells_for_readers(project: Path) -> None:
+    path = project / "notebooks" / "10_small.ipynb"
+    book = nbformat.read(path, 4)
+    book.cells.append(nbformat.v4.new_code_cell("print('a look')", metadata={"tags": ["reader"]}))
+    nbformat.write(book, path)
+    sheet = project / "params" / "10_small.yaml"
+    sheet.write_text(sheet.read_text().replace("  draw:\n", "  draw:\n    brief: true\n"))
+    assert "3 done" in xmodal("reproduce")
+    looks = {name: nbformat.read(project / "results" / name / "notebook.ipynb", 4).cells[-1]
+             for name in ("10_small/report", "10_small/draw/seed=1", "10_small/draw/seed=2")}  # fmt: skip
+    assert looks.pop("10_small/report").outputs[0].text == "a look\n"
+    for name, cell in looks.items():
+        assert [output.data["text/markdown"] for output in cell.outputs] == [SHORT]
+        assert "which is brief" in (project / "results" / name / "notebook.html").read_text()
+    sheet.write_text(sheet.read_text().replace("brief: true", "brief: false"))
+    said = xmodal("reproduce", "--dry-run")
+    assert "3 of 3 jobs would run" in said, "a job that is no longer brief is another one"
 
 
 def test_a_partial_report_runs_on_what_is_there_and_again_when_the_rest_comes(project: Path) -> None:

@@ -69,6 +69,7 @@ class Run(BaseModel):
     parameters: dict[str, Any] = {}
     resources: Resources = Resources()
     partial: bool = False  # runs on what there is where a part of a need failed
+    brief: bool = False  # without the cells with the tag `reader`, which no output of the job needs
     skip: bool = False  # left out, for a profile
 
 
@@ -95,6 +96,7 @@ class Job:
     resources: dict[str, Any]
     code: str
     partial: bool = False
+    brief: bool = False
     contents: dict[str, str] = field(default_factory=dict)  # digest of each file that a parameter names
 
     @property
@@ -113,8 +115,12 @@ class Job:
     @property
     def given(self) -> str:
         """Everything but the code that makes the job what it is."""
-        known = {"parameters": self.parameters, "needs": self.needs, "outputs": self.outputs}
-        return json.dumps(known | ({"contents": self.contents} if self.contents else {}), sort_keys=True)
+        known: dict[str, Any] = {"parameters": self.parameters, "needs": self.needs, "outputs": self.outputs}
+        if self.contents:
+            known["contents"] = self.contents
+        if self.brief:
+            known["brief"] = True
+        return json.dumps(known, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,7 @@ def make_plan(root: Path, profile: str = "default") -> Plan:
                     resources=run.resources.model_dump(),
                     code=codes[notebook],
                     partial=run.partial,
+                    brief=run.brief,
                     contents=_contents((root / notebook).parent, given),
                 )
             )

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from xmodal_lib.runs.plan import Job, Plan, each
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")  # fmt: skip
 LIMIT = 300_000  # bytes of a committed notebook
-SOLUTION = "solution"  # tag of the cell that solves a notebook's exercise: for readers, no part of a job
+SOLUTION = "solution"  # tag of the cell that solves a notebook's exercise: no part of a job, nor of its page
+READER = "reader"  # tag of the cells that make no output of a job: those of brief jobs do without them
+LEFT_OUT = "left-out"
+SHORT = "*Not run in this job, which is brief: the report of the same notebook shows it.*"
 
 
 class Failed(Exception):
@@ -50,6 +53,7 @@ def run_job(plan: Plan, name: str) -> bool:
             minutes=job.resources["minutes"],
             needs={p: digests(plan.results, files) for p, files in job.needs.items()},
             code=job.code,
+            brief=job.brief,
             said=lambda line: tell("said", line=line),
         )
     except Failed as failed:
@@ -71,12 +75,13 @@ def execute(
     minutes: float = 240,
     needs: Mapping[str, Any] | None = None,
     code: str | None = None,
+    brief: bool = False,
     said: Callable[[str], None] = print,
 ) -> int | None:
     """Execute a notebook into the folder `out`, which appears only when all went well; returns the peak memory in MB.
 
     The kernel works in the notebook's folder, as in JupyterLab. `out` then has notebook.ipynb, notebook.html,
-    provenance.json and what the notebook wrote.
+    provenance.json and what the notebook wrote. A `brief` execution is without the cells for readers.
 
     Raises:
         Failed: a cell raised, the time is over, or a declared output is missing; `out` has failed.ipynb instead.
@@ -90,7 +95,8 @@ def execute(
     known = parameters(notebook.parent, notebook.name)
     inject = {**given, **({"out": _relative(partial, notebook.parent)} if "out" in known else {})}
     done = partial / "notebook.ipynb"
-    failure = papermill(notebook, done, inject, threads, minutes, said, leave_out=SOLUTION)
+    without = {SOLUTION, READER} if brief else {SOLUTION}
+    failure = papermill(notebook, done, inject, threads, minutes, said, leave_out=without)
     missing = [file for file in (outputs or {}).values() if not (partial / file).is_file()]
     if failure is None and missing:
         failure = f"the notebook ended, but did not write {', '.join(missing)} to `out`", ""
@@ -116,11 +122,11 @@ def papermill(
     minutes: float,
     said: Callable[[str], None],
     *,
-    leave_out: str = "",
+    leave_out: Collection[str] = (),
 ) -> tuple[str, str] | None:
     """Execute `notebook` with these parameters, save it at `to`: None, or the reason in a line and the traceback.
 
-    Cells with the tag `leave_out` are not executed.
+    Cells with one of the tags `leave_out` are not executed.
     """
     set_threads(threads)
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
@@ -128,14 +134,19 @@ def papermill(
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"  # data only: the page brings its own plotly.js
     # a second or two of building a grammar, for a format of URIs that no notebook has; jsonschema does without it
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import nbformat
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError
 
     deadline = time.monotonic() + 60 * minutes
     lines = Lines(said)
     try:
+        book = nbformat.read(notebook, 4)
+        for cell in book.cells:
+            if not set(leave_out).isdisjoint(tags := cell.metadata.get("tags", [])):
+                cell.metadata["tags"] = [*tags, LEFT_OUT]
         pm.execute_notebook(
-            notebook,
+            book,
             to,
             inject,
             kernel_name="python3",
@@ -144,7 +155,7 @@ def papermill(
             stdout_file=lines,
             stderr_file=lines,
             extra_arguments=["--log-level=40"],  # a kernel's own warnings are of no interest here
-            skip_cells_with_tag=leave_out,
+            skip_cells_with_tag=LEFT_OUT,
             timeout_func=lambda cell: max(1, int(deadline - time.monotonic())),
         )
     except pm.PapermillExecutionError as error:
@@ -227,12 +238,16 @@ def keep_failed(root: Path, out: Path, reason: str, trace: str, seconds: float |
 
 
 def tidy(notebook: Path, partial: str, final: str) -> None:
-    """Say the final folder where the notebook says the partial one; drop papermill's absolute paths, and solutions."""
+    """Say the final folder where the notebook says the partial one, and which cells were not run; drop papermill's
+    absolute paths, and solutions."""
     book = json.loads(notebook.read_text("utf-8").replace(partial, final))
     for key in ("input_path", "output_path"):
         book["metadata"].get("papermill", {}).pop(key, None)
     book["cells"] = [cell for cell in book["cells"] if SOLUTION not in cell["metadata"].get("tags", [])]
+    said = {"output_type": "display_data", "data": {"text/markdown": SHORT}, "metadata": {}}
     for cell in book["cells"]:
+        if LEFT_OUT in cell["metadata"].get("tags", []):
+            cell["outputs"] = [said]
         if "outputs" in cell:
             cell["outputs"] = [o for o in cell["outputs"] if not _is_progress(o)]
     notebook.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", "utf-8")
