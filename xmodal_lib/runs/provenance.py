@@ -62,6 +62,7 @@ def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
     ]
 
 
+@cache
 def bare(source: str) -> str:
     """The source without comments, docstrings, blank lines and trailing blanks; the same in every Python version."""
     lines = source.splitlines()
