@@ -45,6 +45,7 @@ nav ul, ul.plain { list-style: none; padding: 0; margin: 0.4rem 0; } nav li { pa
 .done { color: var(--good); } .failed { color: var(--bad); } .missing { color: var(--wait); }
 .state { font-weight: 600; font-size: 0.86rem; white-space: nowrap; } a:focus-visible, summary:focus-visible {
   outline: 2px solid var(--link); outline-offset: 2px; }
+p:has(> math[display="block"]) { max-width: none; }
 math { font-size: 1.1em; } math[display="block"] { margin: 0.7rem 0; overflow-x: auto; overflow-y: hidden; }
 """
 
