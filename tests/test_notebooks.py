@@ -184,9 +184,12 @@ def test_a_brief_job_does_without_the_cells_for_readers(notebook: Path) -> None:
             assert "results.table" not in source and "results.metrics" not in source, f"cell {i} makes an output"
             left_out |= dict.fromkeys(bound | changed, i)
             continue
-        wanted = {name: left_out[name] for name in (read | changed) - bound if name in left_out}
-        assert not wanted, f"cell {i} needs what cells for readers made: {wanted}"
-        left_out = {name: at for name, at in left_out.items() if name not in bound}
+        for statement in ast.parse(source).body:
+            read, bound, changed = names_in(ast.unparse(statement))
+            loop = bound if isinstance(statement, ast.For | ast.With | ast.If | ast.Try) else set()
+            wanted = {name: left_out[name] for name in (read | changed) - loop if name in left_out}
+            assert not wanted, f"cell {i} needs what cells for readers made: {wanted}"
+            left_out = {name: at for name, at in left_out.items() if name not in bound}
 
 
 @each
@@ -260,4 +263,5 @@ def names_in(source: str) -> tuple[set[str], set[str], set[str]]:
     changed = {
         ast.unparse(node).split(".")[0].split("[")[0] for node in stored if not isinstance(node, ast.Name | ast.Tuple)
     }
-    return read, bound, changed & read
+    added = {ast.unparse(node.target) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AugAssign)}
+    return read | added & bound, bound, changed & read

@@ -145,8 +145,9 @@ def papermill(
         for cell in book.cells:
             if not set(leave_out).isdisjoint(tags := cell.metadata.get("tags", [])):
                 cell.metadata["tags"] = [*tags, LEFT_OUT]
+        nbformat.write(book, to)
         pm.execute_notebook(
-            book,
+            to,
             to,
             inject,
             kernel_name="python3",
