@@ -70,3 +70,51 @@ def test_lookup_feeds_rows_by_number():
 def test_digest_of_half_precision_and_scalars():
     module = nn.BatchNorm1d(3)  # has a 0-d counter
     assert digest_of(module) != digest_of(module.to(torch.bfloat16))
+
+
+def deferred(made=None):
+    def make():
+        if made is not None:
+            made.append(1)
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5))
+
+    return Encoder("late", make, lengths, sample="a", weights="seed 0", width=(3,))
+
+
+def test_a_module_is_made_when_it_is_needed_and_once():
+    made = []
+    encoder = deferred(made)
+    assert encoder.width == (3,) and not encoder.train().training and len(encoder.digest) == 64
+    other = Encoder("late", nn.Identity, lengths, weights="other", width=(3,))
+    assert encoder.digest == deferred().digest != other.digest
+    head = Encoder("head", nn.Linear(3, 5), trunk=encoder)
+    assert head.width == (5,) and not made
+    state = torch.get_rng_state()
+    x = encoder.encode(["ab"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(x, encoder.encode(["ab"])) and made == [1]  # frozen: no dropout, no second module
+    assert torch.equal(head.encode(["ab"]), head.module(x))
+
+
+@pytest.mark.parametrize("use", [
+    lambda e: [tuple(p.shape) for p in e.parameters()],
+    lambda e: [name for name, _ in e.named_modules()],
+    lambda e: list(e.state_dict()),
+    lambda e: [p.dtype for p in e.to(torch.float64).parameters()],
+    lambda e: list(copy.deepcopy(e).state_dict()),
+    lambda e: next(iter(nn.Sequential(e).to(torch.float64).state_dict().values())).dtype,
+])  # fmt: skip
+def test_who_walks_over_modules_meets_one_that_was_not_made_yet(use):
+    late = deferred()
+    ready = Encoder("ready", copy.deepcopy(deferred().module), lengths, sample="a")
+    assert use(late) == use(ready)
+    assert not any(p.requires_grad for p in late.parameters())
+
+
+def test_a_deferred_module_needs_its_digest_and_width():
+    for told in ({}, {"weights": "w"}, {"width": (3,)}):
+        with pytest.raises(ValueError, match="go together"):
+            Encoder("late", lambda: nn.Identity(), lengths, sample="a", **told)
+    with pytest.raises(ValueError, match="go together"):
+        Encoder("ready", nn.Identity(), lengths, sample="a", weights="w", width=(2,))

@@ -36,6 +36,7 @@ from xmodal_lib.encoders.encoder import Encoder, digest_of
 from xmodal_lib.features import extract
 from xmodal_lib.home import home, replacing
 from xmodal_lib.sources import emoji
+from xmodal_lib.sources.emoji_concepts import records
 from xmodal_lib.sources.emoji_words import texts_without_category
 from xmodal_lib.sources.source import Source
 from xmodal_lib.tables import Table, Tables
@@ -244,7 +245,8 @@ class _Contrast:
 
 
 def _linear(d: int, bias: bool) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, d, WIDTH, bias=bias)  # draws no random number
+    with torch.random.fork_rng(devices=()):  # its weights are replaced; nn.utils.skip_init would import sympy
+        return nn.Linear(d, WIDTH, bias=bias)
 
 
 def _captions(source: Source, category_words: bool) -> tuple[Source, pd.DataFrame]:
@@ -253,15 +255,15 @@ def _captions(source: Source, category_words: bool) -> tuple[Source, pd.DataFram
     Every base asks for rows of this one source, and of equal texts for one row: the cache then has them all.
     """
     text, concepts, lines = source.info["text"], [], []
-    for concept, part in text[text["concept"].isin(_shown(source, source.tables))].groupby("concept", sort=True):
-        about = part.iloc[0]
-        strings = [part.loc[part["kind"] == kind, "string"] for kind in ("name", "tag")]
-        names, tags = (
-            list(some) if category_words else texts_without_category(list(some), about["category"], about["group"])
-            for some in strings
-        )
-        first, *others = dict.fromkeys([*names, *tags]) or [about["name"]]
-        rng = np.random.default_rng(zlib.crc32(str(concept).encode()))
+    text = text[text["concept"].isin(_shown(source, source.tables))]
+    strings = text.groupby(["concept", "kind"])["string"].agg(list).to_dict()
+    for about in records(text.drop_duplicates("concept").sort_values("concept")):
+        concept = about["concept"]
+        words = [string for kind in ("name", "tag") for string in strings.get((concept, kind), ())]
+        if not category_words:
+            words = texts_without_category(words, about["category"], about["group"])
+        first, *others = dict.fromkeys(words) or [about["name"]]
+        rng = np.random.default_rng(zlib.crc32(concept.encode()))
         drawn = [rng.permutation(others)[: rng.integers(1, 4)].tolist() for _ in range(CAPTIONS - 2)]
         more = [", ".join([first, *d] if k % 2 else d or [first]) for k, d in enumerate(drawn)]
         concepts.append({"concept": concept, "family": about["family"]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -22,29 +22,65 @@ class Encoder(nn.Module):
     `float16` halves the cache: its rows are stored as float16. `batch` items go through the module at once, always so
     many: sums over another number of rows are made in another order, and end in other last digits. Where `prepare`
     pads items to the longest of a batch, batches of 1 keep a row from what is beside it.
+
+    `module` may be a function that makes it; it is called when the module is first needed, so never where the cache has
+    every row. `weights`, what the digest has in the place of those, and `width` must then be told.
     """
 
     pretrained = True  # `reinitialise` leaves it as it is
 
-    def __init__(self, name: str, module: nn.Module, prepare: Prepare | None = None, *, sample: Any = None,
-                 mode: str = "", trunk: Encoder | None = None, float16: bool = False,
-                 batch: int = 16) -> None:  # fmt: skip
+    module: nn.Module
+
+    def __init__(self, name: str, module: nn.Module | Callable[[], nn.Module], prepare: Prepare | None = None, *,
+                 sample: Any = None, mode: str = "", trunk: Encoder | None = None, float16: bool = False,
+                 batch: int = 16, weights: str = "", width: tuple[int, ...] = ()) -> None:  # fmt: skip
         super().__init__()
         if (prepare is None) == (trunk is None):
             raise ValueError(f"encoder {name!r}: either `prepare` or a `trunk` that prepares is needed, not both")
+        if any(isinstance(module, nn.Module) == bool(told) for told in (weights, width)):
+            raise ValueError(f"encoder {name!r}: a function that makes the module, `weights` and `width` go together")
         self.name = name
         self.mode = mode
         self.about: dict[str, Any] = {}  # how it was made, where that is known; "recipe": see `recipes`
         self.float16 = float16
         self.batch: int = trunk.batch if trunk is not None else batch
-        self.module = module
         self.trunk = trunk
         self.prepare: Prepare = trunk.prepare if trunk is not None else prepare  # type: ignore[assignment]
         self.sample: Any = trunk.sample if trunk is not None else sample
         below = trunk.digest if trunk is not None else ""
-        self.digest: str = digest_of(module, f"{mode} {float16} {self.batch} {below}")
-        self.eval().requires_grad_(False)
-        self.width = tuple(self(self.prepare([self.sample])).shape[1:])  # shape of one row
+        how = f"{mode} {float16} {self.batch} {below}"
+        self.eval()
+        self.width = width  # shape of one row
+        if isinstance(module, nn.Module):
+            self.module = module.eval().requires_grad_(False)
+            self.digest: str = digest_of(module, how)
+            with torch.no_grad():
+                row = module(torch.zeros(1, *trunk.width)) if trunk else self(self.prepare([self.sample]))
+            self.width = tuple(row.shape[1:])
+        else:
+            self._make = module
+            self.digest = hashlib.sha256(f"{how} {weights}".encode()).hexdigest()
+
+    def __getattr__(self, name: str) -> Any:
+        """Of what is not there: the module, where it was not needed before."""
+        if name == "module" and "_make" in self.__dict__:
+            with torch.random.fork_rng(devices=()):  # a full cache and an empty one leave the same random state
+                self.module = self.__dict__.pop("_make")().eval().requires_grad_(False)
+        return super().__getattr__(name)
+
+    def named_modules(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """As of every module, and so are `parameters` and `buffers`, which ask here."""
+        _ = self.module
+        return super().named_modules(*args, **options)
+
+    def state_dict(self, *args: Any, **options: Any) -> Any:
+        """As of every module."""
+        _ = self.module
+        return super().state_dict(*args, **options)
+
+    def _apply(self, *args: Any, **options: Any) -> Self:  # what `to` does
+        _ = self.module
+        return super()._apply(*args, **options)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tensor:

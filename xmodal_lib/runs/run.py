@@ -157,6 +157,7 @@ def papermill(
             stderr_file=lines,
             extra_arguments=["--log-level=40"],  # a kernel's own warnings are of no interest here
             skip_cells_with_tag=LEFT_OUT,
+            shutdown_kernel="immediate",  # all is written: a kernel that takes torch down in order needs three seconds
             timeout_func=lambda cell: max(1, int(deadline - time.monotonic())),
         )
     except pm.PapermillExecutionError as error:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -43,6 +44,8 @@ __all__ = [
 MODALITIES = ("image", "text", "speech")
 DERIVED = ("edges",)  # computed from the rows of another modality, and loaded where it is named
 VOICES = (*speech.TRAIN_VOICES, *speech.HELD_OUT_VOICES)
+
+_variation = cache(speech.variation)  # both levels ask for the same
 
 
 def load(
@@ -216,7 +219,7 @@ def _spoken(
     info = table.drop(columns="tags").merge(pd.DataFrame({"voice": list(voices)}), how="cross")
     info["held_out"] = ~info["voice"].isin(speech.TRAIN_VOICES)
     seeds = [zlib.crc32(f"{seed} {c} {v}".encode()) for c, v in zip(info["concept"], info["voice"], strict=True)]
-    info[["rate", "pitch"]] = [speech.variation(s) for s in seeds]
+    info[["rate", "pitch"]] = [_variation(s) for s in seeds]
     info["seed"] = seeds
 
     def open_speech(row: int) -> Tensor:

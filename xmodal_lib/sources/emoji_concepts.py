@@ -66,11 +66,13 @@ def other_words(tags: Sequence[str], name: str) -> list[str]:
     return [tag for tag in tags if not stems(tag) & known]
 
 
+@cache
 def category_stems(category: str, group: str) -> frozenset[str]:
     """Stems of the words that would tell the category."""
     return stems(f"{category} {group}") - {stem("other")}
 
 
+@cache
 def stems(text: str) -> frozenset[str]:
     """The stem of each word of a text."""
     return frozenset(stem(word) for word in words(text))
