@@ -177,12 +177,17 @@ Towers = tuple[dict[str, Encoder], tuple[Encoder, nn.Module] | None]
 def _towers(encoder: str, seed: int, deep: bool) -> Towers:
     """The image and text tower, and of a deep task the image tower cut in two: a transformer before its last block,
     RN50 before its attention pool, the bridge before its last convolution."""
-    from xmodal_lib.encoders.towers import named_towers, split
+    if encoder == "bridge":
+        both = default_bridge(seed, seed)
+    else:
+        from xmodal_lib.encoders.towers import named_towers  # open_clip, which takes seconds to import
 
-    both = default_bridge(seed, seed) if encoder == "bridge" else named_towers(encoder)
+        both = named_towers(encoder)
     towers = {m: both[m] for m in MODALITIES}
     if not deep:
         return towers, None
+    from xmodal_lib.encoders.towers import split
+
     trunk, tail = split(towers["image"], last_blocks=0 if encoder == "bridge" else 1)
     if towers["image"].trunk is None:
         towers["image"] = Encoder(f"{towers['image'].name}-tail", tail, trunk=trunk)

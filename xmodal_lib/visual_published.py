@@ -81,12 +81,12 @@ def tower(encoder: str, pixels: int = 0) -> Encoder:
             return like.prepare([p.resize((pixels, pixels)) for p in pictures])  # type: ignore[return-value]
 
         return Encoder(f"resized-{pixels}", nn.Identity(), prepare, sample=like.sample, mode=f"{pixels}", float16=True)
-    from xmodal_lib.encoders.towers import named_towers
-
     if encoder == "efficientnet":
         return frozen.efficientnet()
     if ":" not in encoder:
         raise ValueError(f"encoder={encoder!r}; there are 'efficientnet' and MODEL:WEIGHTS of open_clip")
+    from xmodal_lib.encoders.towers import named_towers  # open_clip, which takes seconds to import
+
     return named_towers(encoder)["image"]
 
 

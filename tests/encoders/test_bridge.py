@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch.nn.functional import normalize
 
 from xmodal_lib.encoders import frozen
-from xmodal_lib.encoders.bridge import CONTEXT, Recipe, bridge, bridge_model
+from xmodal_lib.encoders.bridge import CONTEXT, Recipe, bridge, bridge_model, clip_loss
 from xmodal_lib.encoders.encoder import Encoder
 from xmodal_lib.encoders.towers import split
 from xmodal_lib.features import extract
@@ -116,6 +116,17 @@ def test_a_damaged_file_is_trained_again(source, base, capsys):
         assert towers_of(source, base)["image"].digest == digest
         assert "the cached bridge is damaged" in capsys.readouterr().err
         assert path.read_bytes() == good
+
+
+def test_the_loss_is_that_of_open_clip():
+    rng = torch.Generator().manual_seed(0)
+    ours, theirs = ([normalize(torch.randn(7, 5, generator=rng.manual_seed(k)), dim=1).requires_grad_() for k in (1, 2)]
+                    + [torch.tensor(9.0, requires_grad=True)] for _ in range(2))  # fmt: skip
+    losses = clip_loss(*ours), open_clip.ClipLoss()(*theirs)
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_it_is_an_open_clip_model(source, base):

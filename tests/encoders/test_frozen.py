@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageDraw
 from torch.nn.functional import cosine_similarity
 
@@ -37,6 +38,9 @@ def test_efficientnet_pixels():
     batch = frozen.efficientnet(32).prepare([Image.new("RGB", (32, 32), (255, 127, 0))])
     assert isinstance(batch, torch.Tensor)
     torch.testing.assert_close(batch[0, :, 5, 5], torch.tensor([1.0, 0.0, -127 / 128]))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 4), dtype=np.uint8), "RGBA")
+    theirs = image_transform_v2(PreprocessCfg(size=32, **frozen.PIXELS), is_train=False)
+    assert torch.equal(frozen.efficientnet(32).prepare([picture])[0], theirs(picture))
 
 
 def test_efficientnet_splits():

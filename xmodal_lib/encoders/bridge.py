@@ -1,7 +1,7 @@
 """The bridge: the offline stand-in for CLIP, pictures and speech brought into the space of a frozen text encoder.
 
 It is an open_clip model (`bridge_model`) whose towers are frozen: EfficientNet-Lite0 and MiniLM. Only a linear image
-head, 1280 -> 384, is trained, with open_clip's contrastive loss, on drawings and captions of the base concepts of the
+head, 1280 -> 384, is trained, with CLIP's contrastive loss, on drawings and captions of the base concepts of the
 emoji; then a speech head is bound to the same texts. It is small and has seen few things: it is a bridge, not CLIP.
 
 >>> towers = default_bridge()                                 # trained in seconds when absent, otherwise loaded
@@ -28,7 +28,7 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 from xmodal_lib.encoders import frozen
@@ -196,8 +196,6 @@ class _Contrast:
     def teach(self, bias: bool, recipe: Recipe, stop: int, seed: int, held: tuple[Tensor, Tensor],
               title: str | None) -> tuple[nn.Linear, list[float], list[float]]:  # fmt: skip
         """A linear head, the loss of every step, and the accuracy on `held` every few steps."""
-        from open_clip import ClipLoss
-
         rng = torch.Generator().manual_seed(seed)
         d = self.x.shape[1]
         head = _linear(d, bias)
@@ -207,7 +205,7 @@ class _Contrast:
         std: Tensor = self.x.std(0) if bias else self.x.norm(dim=1).mean() / NORM
         scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         optimiser = torch.optim.AdamW([*head.parameters(), scale], lr=recipe.lr, weight_decay=recipe.weight_decay)
-        contrast, losses, accuracy = ClipLoss(), [], []
+        losses, accuracy = [], []
         for step in tqdm(range(stop), desc=title, leave=False, disable=title is None):
             for group in optimiser.param_groups:
                 cosine = (1 + math.cos(math.pi * step / recipe.steps)) / 2
@@ -217,7 +215,7 @@ class _Contrast:
             text = normalize(self.text[self.concept[rows], caption], dim=1)
             x = (self.x[rows] - mean) / std
             x = x * (torch.rand(x.shape, generator=rng) >= recipe.dropout) / (1 - recipe.dropout)
-            loss = contrast(normalize(head(x), dim=1), text, scale.exp().clamp(max=100))
+            loss = clip_loss(normalize(head(x), dim=1), text, scale.exp().clamp(max=100))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -242,6 +240,15 @@ class _Contrast:
         known, target = concept.unique(return_inverse=True)
         text = normalize(self.text[known, 1], dim=1)
         return round((normalize(head(x), dim=1) @ text.T).argmax(1).eq(target).float().mean().item(), 4)
+
+
+def clip_loss(x: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Cross-entropy of telling each row's own text among those of the batch, and each text's row; both (b, d), unit.
+
+    Source: Radford et al., ICML 2021, figure 3; open_clip's ClipLoss, whose import takes seconds.
+    """
+    own = torch.arange(len(x), device=x.device)
+    return (cross_entropy(scale * x @ text.T, own) + cross_entropy(scale * text @ x.T, own)) / 2
 
 
 def _linear(d: int, bias: bool) -> nn.Linear:

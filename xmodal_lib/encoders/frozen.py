@@ -81,9 +81,13 @@ def _efficientnet() -> nn.Module:
 
 @cache
 def _look(size: int) -> Callable[[Image.Image], Tensor]:
-    from open_clip.transform import PreprocessCfg, image_transform_v2
+    import torchvision.transforms as T
 
-    return image_transform_v2(PreprocessCfg(size=size, **PIXELS), is_train=False)
+    def coloured(picture: Image.Image) -> Image.Image:
+        return picture.convert("RGB")
+
+    shortest = T.Resize(size, T.InterpolationMode(PIXELS["interpolation"]))
+    return T.Compose([shortest, T.CenterCrop(size), coloured, T.ToTensor(), T.Normalize(PIXELS["mean"], PIXELS["std"])])
 
 
 def minilm() -> Encoder:

@@ -78,7 +78,7 @@ def _head(weights: Mapping[str, Any]) -> nn.Module:
 
 
 def _by_name(recipe: Recipe, checkpoint: str | None) -> Encoder:
-    from xmodal_lib.encoders import frozen, towers
+    from xmodal_lib.encoders import frozen
 
     match recipe["kind"]:
         case "efficientnet":
@@ -88,6 +88,8 @@ def _by_name(recipe: Recipe, checkpoint: str | None) -> Encoder:
         case "speech embedding":
             return frozen.speech_embedding()
         case "open_clip":
+            from xmodal_lib.encoders import towers
+
             weights = checkpoint or recipe["pretrained"]
             try:
                 return towers.open_clip_towers(recipe["model"], weights)[recipe["tower"]]
