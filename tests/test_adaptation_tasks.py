@@ -23,7 +23,7 @@ from xmodal_lib.episodes import Episode
 from xmodal_lib.evaluate import evaluate
 from xmodal_lib.methods import LinearProbe
 from xmodal_lib.runs import provenance
-from xmodal_lib.runs.run import execute
+from xmodal_lib.runs.run import READER, execute
 from xmodal_lib.sources import catalogue
 from xmodal_lib.sources.image_sets import TARGETS
 from xmodal_lib.tables import Tables
@@ -65,11 +65,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def scores_of(notebook: Path, to: Path, **given: object) -> Path:
-    """The code of a notebook up to its results, in this process: saves the kernel and the figures of every draw."""
+    """The code of a draw up to its results, in this process: saves a kernel each."""
     names: dict[str, object] = {}
     for source, tags in provenance.code_cells(notebook):
         if source.startswith("accuracy = frame"):
             break
+        if READER in tags:
+            continue
         exec(source, names)
         if "parameters" in tags:
             assert set(given) <= set(names), "a parameter is misspelt"
@@ -82,13 +84,13 @@ def scores_of(notebook: Path, to: Path, **given: object) -> Path:
 
 @pytest.mark.slow
 def test_the_table_of_the_paper_from_data_sets_in_their_layouts(checkpoint: Path, tmp_path: Path) -> None:
-    """Notebook 10 on three data sets with the rows of `params/profiles/paper.yaml`, then the report over them."""
+    """Notebook 10 on two data sets with the rows of `params/profiles/paper.yaml`, then the report over them."""
     notebook = ROOT / "notebooks" / "10_cross_modal_adaptation.ipynb"
     tower = {"shots": [1], "encoder": f"RN50:{checkpoint}", "views": 1, "iterations": 2}
     fits = {"partial_shots": [1], "partial_iterations": 1, "prompt_epochs": 1}
-    files = [str(scores_of(notebook, tmp_path / f"{name}.parquet", source=name, **tower, **fits)) for name in SETS]
+    files = [str(scores_of(notebook, tmp_path / f"{name}.parquet", source=name, **tower, **fits)) for name in SETS[:2]]
     out = tmp_path / "report"
-    execute(ROOT, notebook, out, {**tower, "source": "any", "scores": files})
+    execute(ROOT, notebook, out, {**tower, "source": "any", "scores": files}, brief=True)
     table = pd.read_parquet(out / "paper_table.parquet").set_index(["method", "from"])
     assert set(table.index) == {(row, whose) for row in ROWS for whose in ("paper", "here")}
     here = table.xs("here", level="from")["1"]
@@ -98,11 +100,11 @@ def test_the_table_of_the_paper_from_data_sets_in_their_layouts(checkpoint: Path
     each = by_data_set(frame, 1)
     logged = each.pop("Zero-shot CLIP, logged")
     assert set(logged.index[logged != ""]) == set(TARGETS) and logged["eurosat"] == "37.5"
-    assert (each.loc[[name for name in TARGETS if name not in SETS]] == MISSING).all(axis=None)
-    assert not each.loc[[*SETS, "mean of 3"]].isin([MISSING, NOT_RUN]).any(axis=None)
-    assert each.loc[list(SETS), "ProGrad"].astype(float).mean() == pytest.approx(float(here["ProGrad"]), abs=0.1)
+    assert (each.loc[[name for name in TARGETS if name not in SETS[:2]]] == MISSING).all(axis=None)
+    assert not each.loc[[*SETS[:2], "mean of 2"]].isin([MISSING, NOT_RUN]).any(axis=None)
+    assert each.loc[list(SETS[:2]), "ProGrad"].astype(float).mean() == pytest.approx(float(here["ProGrad"]), abs=0.1)
     text = (out / "notebook.html").read_text()
-    assert "Ours: mean of 3 of 11 data sets. Not among these scores: imagenet, eurosat" in text
+    assert "Ours: mean of 2 of 11 data sets. Not among these scores: imagenet, eurosat" in text
 
 
 def test_numbers_of_the_table() -> None:
