@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 endif
 STAMP := $(VENV)/.installed
 JOBS ?= 0
-WORKERS ?= 2
+# three on two cores: tests that run notebooks, engines and browsers wait a quarter of their time
+WORKERS ?= 3
 PROFILE ?= default
 EXAMPLES ?= 10000
 
